@@ -1,0 +1,130 @@
+//! The API's document: made of the same list of routes that is served, with what holds for all of them added here.
+
+use utoipa::Modify;
+use utoipa::OpenApi as _;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{Content, ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+
+use crate::error::{FieldFault, Problem};
+
+/// Routes under this prefix need a key or token.
+const GUARDED: &str = "/v1/";
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Ringmaster",
+        description = "Outbound phone-call campaigns over Plivo that survive anything.\n\n\
+            Every refusal is a problem as of RFC 9457 (`application/problem+json`) with a stable `code`. \
+            Send an `Idempotency-Key` with a POST that creates something to be able to repeat it safely. \
+            Times are RFC 3339 in UTC. Lists are `{items, nextCursor}`."
+    ),
+    components(schemas(Problem, FieldFault)),
+    tags(
+        (name = "clients", description = "Tenants, their limits and their keys"),
+        (name = "lists", description = "Contact lists"),
+        (name = "operations", description = "For those who run it"),
+    ),
+    modifiers(&Security)
+)]
+struct Document;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "An API key, or a JSON web token (HS256) with the claims clientId, role and exp.",
+            ))
+            .build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let header = ApiKey::Header(ApiKeyValue::new("x-api-key"));
+        components.add_security_scheme("apiKey", SecurityScheme::ApiKey(header));
+    }
+}
+
+/// The document without any route.
+pub(super) fn base() -> OpenApi {
+    Document::openapi()
+}
+
+/// Adds to every guarded operation how to be let in, and the problems that any of its kind can have.
+pub(super) fn complete(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        if path.starts_with(GUARDED) {
+            operations(item).for_each(|operation| complete_operation(path, operation));
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.post,
+        &mut item.put,
+        &mut item.patch,
+        &mut item.delete,
+    ]
+    .into_iter()
+    .filter_map(Option::as_mut)
+}
+
+fn complete_operation(path: &str, operation: &mut Operation) {
+    let scopes = std::iter::empty::<String>;
+    operation.security = Some(vec![
+        SecurityRequirement::new("bearer", scopes()),
+        SecurityRequirement::new("apiKey", scopes()),
+    ]);
+    let has_body = operation.request_body.is_some();
+    let problems = [
+        (
+            true,
+            "400",
+            "The path, a query parameter or the body is malformed.",
+        ),
+        (true, "401", "No key or token, or none that we know."),
+        (
+            true,
+            "403",
+            "The role does not allow it, or the client is suspended.",
+        ),
+        (
+            path.contains('{'),
+            "404",
+            "There is no such thing, or it is someone else's.",
+        ),
+        (has_body, "413", "The body is too long."),
+        (has_body, "415", "The body is not sent as what it must be."),
+        (
+            has_body,
+            "422",
+            "Values that cannot be; each with its path, or line and column.",
+        ),
+        (true, "500", "A fault of ours; ask with the request id."),
+        (true, "503", "Not now; try again after Retry-After."),
+    ];
+    for (applies, status, description) in problems {
+        if applies {
+            let responses = &mut operation.responses.responses;
+            responses
+                .entry(status.to_owned())
+                .or_insert_with(|| RefOr::T(problem(description)));
+        }
+    }
+}
+
+fn problem(description: &str) -> Response {
+    let content: Content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", content)
+        .build()
+}

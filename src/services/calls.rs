@@ -1,0 +1,328 @@
+//! The only writer of a call's state after its intent: reads the call, asks the pure state machine, writes once, guarded.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::carrier::PlivoClient;
+pub use super::store::calls::CallFilter;
+use super::store::{Store, StoreError, StoreResult};
+use super::wake::Wake;
+use crate::domain::call::{Call, CallStatus};
+use crate::domain::call_event::{CallEvent, EndFacts, EventKind, FinalSource};
+use crate::domain::ids::CallId;
+use crate::domain::outcome::Outcome;
+use crate::domain::transition::{self, Applied, Deadlines};
+use crate::utils::clock::Clock;
+use crate::utils::lifecycle::Lifecycle;
+
+/// How often a change is decided anew when another writer was faster. Each loss means that somebody else got on.
+const MAX_TRIES: usize = 16;
+
+/// What became of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disposition {
+    /// The call is now as given.
+    Applied(Box<Call>),
+    /// The call knew it already.
+    Known(Box<Call>),
+    /// It belongs to a withdrawn dial; the carrier is told to hang up.
+    Ghost,
+    /// No call matches.
+    Unknown,
+}
+
+/// Changes calls. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    store: Store,
+    carrier: Arc<PlivoClient>,
+    deadlines: Deadlines,
+    wake: Wake,
+    clock: Clock,
+    life: Lifecycle,
+}
+
+impl Calls {
+    /// The service; `wake` rings when a call ends.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        carrier: Arc<PlivoClient>,
+        deadlines: Deadlines,
+        wake: Wake,
+        clock: Clock,
+        life: Lifecycle,
+    ) -> Self {
+        Self {
+            store,
+            carrier,
+            deadlines,
+            wake,
+            clock,
+            life,
+        }
+    }
+
+    /// How long calls may stay in each status.
+    #[must_use]
+    pub fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    /// Applies `event` to the call `id`, else to the call that the carrier's ids in it name.
+    ///
+    /// # Errors
+    /// Those of the store; then nothing is written and the event must be delivered again.
+    pub async fn apply(&self, id: Option<CallId>, event: &CallEvent) -> StoreResult<Disposition> {
+        for _ in 0..MAX_TRIES {
+            let Some(call) = self.find(id, event).await? else {
+                return Ok(Disposition::Unknown);
+            };
+            match transition::apply(&call, event, &self.deadlines) {
+                Applied::Unchanged => return Ok(Disposition::Known(Box::new(call))),
+                Applied::Ghost => {
+                    self.hang_up_ghost(&call, event);
+                    return Ok(Disposition::Ghost);
+                }
+                Applied::Changed(next) => {
+                    if let Some(written) = self.write(&call, *next).await? {
+                        self.report(&call, &written, event);
+                        return Ok(Disposition::Applied(Box::new(written)));
+                    }
+                }
+            }
+        }
+        // Only a storm of writes on one call comes here; the carrier delivers the event again.
+        Err(StoreError::Unavailable { code: None })
+    }
+
+    /// Takes back a dial that provably never reached the carrier; the contact is dialed again at `retry_at`. False when the call moved on.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn withdraw(
+        &self,
+        id: CallId,
+        dial: u32,
+        retry_at: DateTime<Utc>,
+    ) -> StoreResult<bool> {
+        for _ in 0..MAX_TRIES {
+            let Some(call) = self.store.call_get(id).await? else {
+                return Ok(false);
+            };
+            if call.dial != dial {
+                return Ok(false);
+            }
+            let Some(next) = transition::withdraw(&call, retry_at) else {
+                return Ok(false);
+            };
+            if self.store.call_replace(&call, &next).await? {
+                self.report_withdrawal(&call);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes back the dial of `seen`, if nothing happened to it since it was read. For the reconciler: what it learned from the
+    /// carrier holds for that state only.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn withdraw_seen(&self, seen: &Call, retry_at: DateTime<Utc>) -> StoreResult<bool> {
+        let Some(next) = transition::withdraw(seen, retry_at) else {
+            return Ok(false);
+        };
+        let done = self.store.call_replace(seen, &next).await?;
+        if done {
+            self.report_withdrawal(seen);
+        }
+        Ok(done)
+    }
+
+    /// Makes the intent of a dial that was held up new again. False when it was withdrawn or ended meanwhile: nothing may be sent.
+    ///
+    /// # Errors
+    /// Those of the store; then nothing may be sent either.
+    pub async fn renew(&self, id: CallId, dial: u32) -> StoreResult<bool> {
+        for _ in 0..MAX_TRIES {
+            let Some(call) = self.store.call_get(id).await? else {
+                return Ok(false);
+            };
+            let Some(next) = transition::renew(&call, dial, self.clock.now(), &self.deadlines)
+            else {
+                return Ok(false);
+            };
+            if self.store.call_replace(&call, &next).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives a live call until `deadline` before the carrier is asked again.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn extend(&self, call: &Call, deadline: DateTime<Utc>) -> StoreResult<()> {
+        let mut next = call.clone();
+        next.deadline = Some(deadline);
+        // A lost race means that something happened to the call, which set a deadline of its own.
+        self.store.call_replace(call, &next).await.map(drop)
+    }
+
+    /// The carrier says at `now` that the call lives: it keeps its slot, and is asked after again later.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn confirm(&self, id: CallId, now: DateTime<Utc>) -> StoreResult<()> {
+        let Some(call) = self.store.call_get(id).await? else {
+            return Ok(());
+        };
+        let Some(deadline) = self.deadlines.of(call.status, now) else {
+            return Ok(());
+        };
+        let mut next = call.clone();
+        next.confirmed_at = Some(now);
+        next.deadline = Some(deadline);
+        self.store.call_replace(&call, &next).await.map(drop)
+    }
+
+    /// Ends a call by our own word: `source` says how strong that word is.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn end(
+        &self,
+        call: &Call,
+        source: FinalSource,
+        status: CallStatus,
+        outcome: Outcome,
+        reason: &str,
+    ) -> StoreResult<Disposition> {
+        let now = self.clock.now();
+        let facts = EndFacts {
+            source,
+            status,
+            outcome,
+            answered_at: None,
+            ended_at: now,
+            duration_s: None,
+            bill_duration_s: None,
+            total_cost: None,
+            hangup_cause: None,
+            hangup_code: None,
+            hangup_name: None,
+            hangup_source: None,
+            failure_reason: Some(reason.to_owned()),
+        };
+        let event = CallEvent {
+            kind: EventKind::End(Box::new(facts)),
+            at: now,
+            dial: Some(call.dial),
+            call_uuid: None,
+            request_uuid: None,
+            digest: 0,
+        };
+        self.apply(Some(call.id), &event).await
+    }
+
+    /// Calls by filter, newest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list(&self, wanted: &CallFilter, limit: i64) -> StoreResult<Vec<Call>> {
+        self.store.call_list(wanted, limit).await
+    }
+
+    async fn find(&self, id: Option<CallId>, event: &CallEvent) -> StoreResult<Option<Call>> {
+        if let Some(id) = id {
+            return self.store.call_get(id).await;
+        }
+        for uuid in [&event.request_uuid, &event.call_uuid]
+            .into_iter()
+            .flatten()
+        {
+            if let Some(call) = self.store.call_by_uuid(uuid).await? {
+                return Ok(Some(call));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes `next` over `seen`. `None` when another writer was faster.
+    async fn write(&self, seen: &Call, mut next: Call) -> StoreResult<Option<Call>> {
+        let reopened = seen.status.is_final() && !seen.is_open() && next.is_open();
+        let written = match next.campaign_id {
+            Some(campaign) if reopened => {
+                if !self
+                    .store
+                    .call_replace_reopening(seen, &next, campaign)
+                    .await?
+                {
+                    // Either the call moved on, or its campaign is over and nobody would make the attempt.
+                    next.retry = None;
+                    next.retry_at = None;
+                    self.store.call_replace(seen, &next).await?
+                } else {
+                    true
+                }
+            }
+            _ => self.store.call_replace(seen, &next).await?,
+        };
+        next.version = seen.version + 1;
+        Ok(written.then_some(next))
+    }
+
+    fn report(&self, before: &Call, after: &Call, event: &CallEvent) {
+        if before.status != after.status {
+            tracing::info!(
+                callId = %after.id,
+                campaignId = after.campaign_id.map(tracing::field::display),
+                from = before.status.as_str(),
+                to = after.status.as_str(),
+                event = event.kind.name(),
+                outcome = after.outcome.map(Outcome::as_str),
+                "call status changed"
+            );
+        }
+        if before.status.is_live() && !after.status.is_live() {
+            self.wake.ring();
+        }
+    }
+
+    fn report_withdrawal(&self, call: &Call) {
+        tracing::info!(
+            callId = %call.id,
+            campaignId = call.campaign_id.map(tracing::field::display),
+            dial = call.dial,
+            "dial withdrawn: the carrier never had it"
+        );
+        self.wake.ring();
+    }
+
+    /// A call that we gave up as never dialed exists after all: end it before anybody is bothered twice.
+    fn hang_up_ghost(&self, call: &Call, event: &CallEvent) {
+        tracing::warn!(callId = %call.id, event = event.kind.name(), dial = event.dial, "ghost call");
+        let uuid = event
+            .call_uuid
+            .clone()
+            .or_else(|| event.request_uuid.clone());
+        let is_over = matches!(event.kind, EventKind::End(_) | EventKind::Recording { .. });
+        if let Some(uuid) = uuid.filter(|_| !is_over) {
+            let (carrier, id) = (Arc::clone(&self.carrier), call.id);
+            self.life.spawn_work(async move {
+                if let Err(error) = carrier.hang_up(&uuid).await {
+                    tracing::error!(callId = %id, %error, "a ghost call could not be hung up");
+                }
+            });
+        }
+    }
+}
+
+/// A span of the standard library as one of chrono's.
+#[must_use]
+pub fn delta(duration: std::time::Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}

@@ -1,0 +1,330 @@
+//! The last steps before the carrier: guard, send, and write down what the carrier said. Campaigns and single calls alike.
+//!
+//! Between the guard and the first byte of the request's body at most [`PERMISSION`] may pass, whatever froze in between; a
+//! permission that grew old is asked for again. A time-out or a 5xx is never asked again: the call stays `dialing`, and only
+//! the reconciler may decide (promise P2).
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use url::Url;
+
+use super::calls::{Calls, Disposition, delta};
+use super::carrier::client::CallbackUrls;
+use super::carrier::{DialError, DialRequest, PlivoClient};
+use super::pacer::Pacer;
+use super::store::campaigns::{Lease, StatusChange};
+use super::store::{Store, StoreResult};
+use crate::domain::call::{Call, CallStatus};
+use crate::domain::call_event::{CallEvent, EventKind, FinalSource};
+use crate::domain::campaign::{CallSettings, CampaignStatus};
+use crate::domain::outcome::Outcome;
+use crate::utils::backoff;
+use crate::utils::clock::Clock;
+
+/// How long a passed guard allows sending: under the second that promise P5 grants after a pause was answered.
+const PERMISSION: Duration = Duration::from_millis(800);
+/// An intent is renewed no more often than this while its request is on its way.
+const SHORTEST_RENEWAL: Duration = Duration::from_millis(100);
+/// Rest after the carrier throttled us or could not be reached.
+const REST: Duration = Duration::from_secs(2);
+/// Longest rest that the carrier can ask for.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// What became of a dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialed {
+    /// The carrier has the call, or may have it.
+    Sent,
+    /// The carrier refused this call; it is over.
+    Refused,
+    /// The carrier never had it; it waits to be dialed again, or is pending again.
+    Withdrawn,
+}
+
+/// Sends dial requests. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    store: Store,
+    carrier: Arc<PlivoClient>,
+    calls: Calls,
+    pacer: Pacer,
+    clock: Clock,
+    base_url: Url,
+}
+
+impl Dialer {
+    /// The dialer; the carrier calls back under `base_url`.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        carrier: Arc<PlivoClient>,
+        calls: Calls,
+        pacer: Pacer,
+        clock: Clock,
+        base_url: Url,
+    ) -> Self {
+        Self {
+            store,
+            carrier,
+            calls,
+            pacer,
+            clock,
+            base_url,
+        }
+    }
+
+    /// Sends the dial request of `call`, whose intent was written at `intended_at` and whose guard was passed at `guarded_at`;
+    /// under `lease` for a campaign's call.
+    ///
+    /// # Errors
+    /// Those of the store; then the intent stays for the reconciler.
+    pub async fn send(
+        &self,
+        call: &Call,
+        settings: &CallSettings,
+        lease: Option<&Lease>,
+        (intended_at, guarded_at): (Instant, Instant),
+    ) -> StoreResult<Dialed> {
+        let request = self.request(call, settings);
+        // A process that was frozen since the intent: others may have taken the call for never sent.
+        let fresh = self.calls.deadlines().processed;
+        let is_stale = delta(intended_at.elapsed()) > fresh;
+        let mut allowed = if is_stale {
+            self.permission(call, lease).await?
+        } else {
+            Some(guarded_at)
+        };
+        for is_last in [false, true] {
+            let Some(since) = allowed else {
+                return self.withdraw(call, Duration::ZERO).await;
+            };
+            let dialing = self.carrier.dial(&request, since + PERMISSION);
+            match self.while_renewed(call, dialing).await {
+                Ok(request_uuid) => return self.accepted(call, request_uuid).await,
+                Err(DialError::NotSent(_)) if !is_last && since.elapsed() > PERMISSION => {
+                    allowed = self.permission(call, lease).await?;
+                }
+                Err(error) => return self.failed(call, lease, error).await,
+            }
+        }
+        self.withdraw(call, REST).await
+    }
+
+    /// Waits for the carrier's answer and keeps the intent new meanwhile: a request that is on its way must not be taken for never
+    /// sent, however slow the carrier is.
+    async fn while_renewed<T>(&self, call: &Call, dialing: impl Future<Output = T>) -> T {
+        let half = self.calls.deadlines().processed / 2;
+        let half = half
+            .to_std()
+            .unwrap_or(Duration::ZERO)
+            .max(SHORTEST_RENEWAL);
+        let mut dialing = pin!(dialing);
+        loop {
+            if let Ok(answer) = tokio::time::timeout(half, &mut dialing).await {
+                return answer;
+            }
+            if let Err(error) = self.calls.renew(call.id, call.dial).await {
+                tracing::warn!(callId = %call.id, %error, "an intent could not be renewed");
+            }
+        }
+    }
+
+    /// A new permission to send: the campaign must still be ours, and the intent must still stand; it is made new, so that
+    /// nobody takes it for abandoned while it is on its way.
+    async fn permission(&self, call: &Call, lease: Option<&Lease>) -> StoreResult<Option<Instant>> {
+        let since = Instant::now();
+        if let Some(lease) = lease
+            && !self.store.campaign_guard(lease, None).await?
+        {
+            return Ok(None);
+        }
+        let stands = self.calls.renew(call.id, call.dial).await?;
+        Ok(stands.then_some(since))
+    }
+
+    fn request(&self, call: &Call, settings: &CallSettings) -> DialRequest {
+        let mut parameters = vec![
+            ("call", call.id.to_string()),
+            ("client", call.client_id.to_string()),
+            ("dial", call.dial.to_string()),
+        ];
+        if let Some(campaign) = call.campaign_id {
+            parameters.push(("campaign", campaign.to_string()));
+        }
+        DialRequest {
+            from: call.from.clone(),
+            to: call.to.clone(),
+            callbacks: CallbackUrls::new(&self.base_url, &parameters),
+            machine_detection: settings.machine_detection,
+            time_limit_s: settings.time_limit_s,
+            ring_timeout_s: settings.ring_timeout_s,
+        }
+    }
+
+    async fn accepted(&self, call: &Call, request_uuid: String) -> StoreResult<Dialed> {
+        let event = CallEvent {
+            kind: EventKind::Accepted,
+            at: self.clock.now(),
+            dial: Some(call.dial),
+            call_uuid: None,
+            request_uuid: Some(request_uuid),
+            digest: 0,
+        };
+        self.calls.apply(Some(call.id), &event).await?;
+        Ok(Dialed::Sent)
+    }
+
+    async fn failed(
+        &self,
+        call: &Call,
+        lease: Option<&Lease>,
+        error: DialError,
+    ) -> StoreResult<Dialed> {
+        tracing::warn!(callId = %call.id, campaignId = call.campaign_id.map(tracing::field::display), %error, "dial request failed");
+        match error {
+            DialError::Ambiguous(_) => Ok(Dialed::Sent),
+            DialError::NotSent(_) => {
+                self.pacer.rest(REST);
+                self.postpone(
+                    call,
+                    REST,
+                    Outcome::CarrierError,
+                    "the carrier could not be reached",
+                )
+                .await
+            }
+            DialError::Throttled { retry_after } => {
+                let rest = retry_after.unwrap_or(REST).min(LONGEST_REST);
+                self.pacer.rest(rest);
+                self.postpone(
+                    call,
+                    rest,
+                    Outcome::Throttled,
+                    "the carrier is too busy with this account",
+                )
+                .await
+            }
+            DialError::Condemned(reason) => {
+                if let Some(lease) = lease {
+                    self.pause(lease, reason).await?;
+                }
+                self.postpone(call, Duration::ZERO, Outcome::ConfigError, reason)
+                    .await
+            }
+            DialError::Refused {
+                status,
+                destination,
+            } => {
+                let outcome = if destination {
+                    Outcome::InvalidNumber
+                } else {
+                    Outcome::ConfigError
+                };
+                let reason = format!("the carrier refused the call (HTTP {status})");
+                self.calls
+                    .end(
+                        call,
+                        FinalSource::Refusal,
+                        CallStatus::Failed,
+                        outcome,
+                        &reason,
+                    )
+                    .await?;
+                Ok(Dialed::Refused)
+            }
+        }
+    }
+
+    /// A call that was certainly not dialed: a campaign dials its contact again later; a single call has nobody to do so and is over.
+    async fn postpone(
+        &self,
+        call: &Call,
+        wait: Duration,
+        outcome: Outcome,
+        reason: &str,
+    ) -> StoreResult<Dialed> {
+        if call.campaign_id.is_some() {
+            return self.withdraw(call, backoff::jitter(wait)).await;
+        }
+        self.calls
+            .end(
+                call,
+                FinalSource::Refusal,
+                CallStatus::Failed,
+                outcome,
+                reason,
+            )
+            .await?;
+        Ok(Dialed::Refused)
+    }
+
+    async fn withdraw(&self, call: &Call, wait: Duration) -> StoreResult<Dialed> {
+        let retry_at = self.clock.now() + delta(wait);
+        self.calls.withdraw(call.id, call.dial, retry_at).await?;
+        Ok(Dialed::Withdrawn)
+    }
+
+    async fn pause(&self, lease: &Lease, reason: &str) -> StoreResult<()> {
+        let change = StatusChange {
+            to: CampaignStatus::Paused,
+            by: "system",
+            reason: Some(reason),
+            driver: None,
+            only_under: Some(lease),
+        };
+        if self
+            .store
+            .campaign_transition(lease.campaign, None, &[CampaignStatus::Running], change)
+            .await?
+            .is_some()
+        {
+            tracing::warn!(campaignId = %lease.campaign, reason, "campaign paused: every call would fail");
+        }
+        Ok(())
+    }
+
+    /// Hangs up a call. True when the carrier ended or cancelled it; a call that the carrier had only queued is over at once,
+    /// since no webhook is promised for it.
+    ///
+    /// # Errors
+    /// The carrier's or the store's, as text for people.
+    pub async fn hang_up(&self, call: &Call) -> Result<bool, HangUpError> {
+        let Some(uuid) = call.carrier_id() else {
+            return Ok(false);
+        };
+        let done = self
+            .carrier
+            .hang_up(uuid)
+            .await
+            .map_err(HangUpError::Carrier)?;
+        if done && call.status == CallStatus::Queued {
+            let ended = self
+                .calls
+                .end(
+                    call,
+                    FinalSource::Local,
+                    CallStatus::Canceled,
+                    Outcome::Canceled,
+                    "hung up by an operator",
+                )
+                .await;
+            return ended
+                .map(|disposition| !matches!(disposition, Disposition::Unknown))
+                .map_err(HangUpError::Store);
+        }
+        Ok(done)
+    }
+}
+
+/// Why a call could not be hung up.
+#[derive(Debug, thiserror::Error)]
+pub enum HangUpError {
+    /// The carrier could not be asked.
+    #[error(transparent)]
+    Carrier(super::carrier::LookupError),
+    /// The database could not be written.
+    #[error(transparent)]
+    Store(super::store::StoreError),
+}

@@ -1,0 +1,168 @@
+//! What can go wrong in the database, said without the driver's words: its texts repeat key values, and those are phone numbers.
+
+use mongodb::error::{Error, ErrorKind, WriteFailure};
+
+/// A failed operation of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A unique index refused the write.
+    #[error("a unique index refused the write ({index})")]
+    Duplicate {
+        /// Name of the index.
+        index: String,
+    },
+    /// The database cannot be reached or has no primary; the same call may succeed later.
+    #[error("the database cannot be reached (code {code:?})")]
+    Unavailable {
+        /// The server's error code, where it gave one.
+        code: Option<i32>,
+    },
+    /// A stored document does not have the form that this version reads.
+    #[error("a stored document cannot be read ({what})")]
+    Corrupt {
+        /// What could not be read: field names and types only.
+        what: &'static str,
+    },
+    /// Anything else: a fault of ours or of the server.
+    #[error("the database refused the operation (kind {kind}, code {code:?})")]
+    Internal {
+        /// The driver's kind of error.
+        kind: &'static str,
+        /// The server's error code, where it gave one.
+        code: Option<i32>,
+    },
+}
+
+impl StoreError {
+    /// True when trying the same again later can help.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
+    /// True when the unique index `name` refused the write.
+    #[must_use]
+    pub fn is_duplicate_of(&self, name: &str) -> bool {
+        matches!(self, Self::Duplicate { index, .. } if index == name)
+    }
+}
+
+/// Result of a store operation.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// Server codes that mean "not now": shutting down, no primary, write concern not met in time, time limit, disk full, read-only.
+const PASSING_CODES: [i32; 22] = [
+    6, 7, 24, 50, 64, 74, 89, 91, 100, 112, 134, 189, 251, 262, 290, 9001, 10058, 10107, 11600,
+    11602, 13435, 13436,
+];
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        if let Some(message) = duplicate_message(&error) {
+            return Self::Duplicate {
+                index: between(message, "index: ", " ").to_owned(),
+            };
+        }
+        let code = code_of(&error);
+        let passing = code.is_some_and(|code| PASSING_CODES.contains(&code))
+            || error.contains_label("RetryableWriteError")
+            || error.contains_label("TransientTransactionError");
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "a foreign, non-exhaustive enum"
+        )]
+        match error.kind.as_ref() {
+            ErrorKind::Io(_)
+            | ErrorKind::ServerSelection { .. }
+            | ErrorKind::ConnectionPoolCleared { .. }
+            | ErrorKind::DnsResolve { .. } => Self::Unavailable { code },
+            _ if passing => Self::Unavailable { code },
+            ErrorKind::BsonDeserialization(_) | ErrorKind::InvalidResponse { .. } => {
+                Self::Corrupt {
+                    what: "unexpected form",
+                }
+            }
+            ErrorKind::InvalidArgument { .. } => Self::Internal {
+                kind: "argument",
+                code,
+            },
+            ErrorKind::Command(_) => Self::Internal {
+                kind: "command",
+                code,
+            },
+            ErrorKind::Write(_) | ErrorKind::InsertMany(_) | ErrorKind::BulkWrite(_) => {
+                Self::Internal {
+                    kind: "write",
+                    code,
+                }
+            }
+            ErrorKind::Authentication { .. } => Self::Unavailable { code },
+            _ => Self::Internal {
+                kind: "other",
+                code,
+            },
+        }
+    }
+}
+
+/// The server's code of the error, where it gave one.
+pub(super) fn code_of(error: &Error) -> Option<i32> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a foreign, non-exhaustive enum"
+    )]
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => Some(command.code),
+        ErrorKind::Write(WriteFailure::WriteError(write)) => Some(write.code),
+        ErrorKind::Write(WriteFailure::WriteConcernError(concern)) => Some(concern.code),
+        ErrorKind::InsertMany(many) => many
+            .write_errors
+            .as_ref()
+            .and_then(|errors| errors.first())
+            .map(|first| first.code),
+        _ => None,
+    }
+}
+
+/// The server's text of a duplicate-key error (code 11000), which names the index. It also repeats the key.
+fn duplicate_message(error: &Error) -> Option<&str> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a foreign, non-exhaustive enum"
+    )]
+    match error.kind.as_ref() {
+        ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == 11000 => {
+            Some(&write.message)
+        }
+        ErrorKind::Command(command) if command.code == 11000 => Some(&command.message),
+        ErrorKind::InsertMany(many) => many
+            .write_errors
+            .as_ref()
+            .filter(|errors| errors.iter().all(|error| error.code == 11000))
+            .and_then(|errors| errors.first())
+            .map(|first| first.message.as_str()),
+        _ => None,
+    }
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let Some((_, rest)) = text.split_once(start) else {
+        return "";
+    };
+    rest.split(end).next().unwrap_or(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_is_read_and_the_key_is_not_kept() {
+        let message = "E11000 duplicate key error collection: db.activeCalls index: slots_unique dup key: { slots: \"number/+15550100/3\" }";
+        let error = StoreError::Duplicate {
+            index: between(message, "index: ", " ").to_owned(),
+        };
+        assert!(error.is_duplicate_of("slots_unique"));
+        assert!(!format!("{error} {error:?}").contains("15550100"));
+    }
+}

@@ -1,0 +1,6 @@
+//! Small tools without any knowledge of the crate.
+
+pub mod backoff;
+pub mod clock;
+pub mod lifecycle;
+pub mod telemetry;

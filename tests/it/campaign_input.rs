@@ -1,0 +1,261 @@
+//! What campaigns and calls refuse: each fault has its status, its code and the path of its field, and nothing is written.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::helpers::app::{Api, FROM, Reply, World, quick_carrier};
+
+fn campaign(list: &str) -> Value {
+    json!({
+        "campaignName": "test", "listId": list, "fromNumber": FROM,
+        "answer": { "type": "speak", "text": "Hello {{firstName}}" },
+    })
+}
+
+/// The body with one field put in place of what is there.
+fn with(mut body: Value, field: &str, value: Value) -> Value {
+    body[field] = value;
+    body
+}
+
+/// Whether the problem names this field.
+fn names(problem: &Value, path: &str) -> bool {
+    problem["errors"]
+        .as_array()
+        .is_some_and(|errors| errors.iter().any(|error| error["path"] == path))
+}
+
+async fn refused(operator: &Api, body: &Value, path: &str) {
+    let reply = operator.post("/v1/campaigns", body).await;
+    let problem = reply.problem(422, "invalid");
+    assert!(names(&problem, path), "{path}: {problem}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_campaign_that_cannot_be_is_refused_with_the_path_of_its_fault() {
+    let world = World::new("input", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (_, operator) = world
+        .client(json!({ "name": "Acme", "callerIds": [FROM] }))
+        .await;
+    let list = operator.list_of(0, 3).await;
+    let good = campaign(&list);
+    for (field, value, path) in [
+        ("surprise", json!(1), "surprise"),
+        ("campaignName", json!(7), "campaignName"),
+        ("campaignName", json!("  "), "campaignName"),
+        ("listId", json!("nonsense"), "listId"),
+        ("fromNumber", json!("call me"), "fromNumber"),
+        ("fromNumber", json!("+12025550199"), "fromNumber"),
+        (
+            "answer",
+            json!({ "type": "speak", "text": "Hello {{surname}}" }),
+            "answer.text",
+        ),
+        (
+            "answer",
+            json!({ "type": "stream", "url": "https://example.com" }),
+            "answer.url",
+        ),
+        (
+            "window",
+            json!({ "days": [], "start": "09:00", "end": "17:00", "timeZone": "contact" }),
+            "window.days",
+        ),
+        (
+            "retry",
+            json!({ "maxAttempts": 0, "delaysSeconds": [60], "outcomes": ["busy"] }),
+            "retry.maxAttempts",
+        ),
+        (
+            "pacing",
+            json!({ "callsPerSecond": -1 }),
+            "pacing.callsPerSecond",
+        ),
+        ("maxConcurrentCalls", json!(0), "maxConcurrentCalls"),
+        ("timeLimitSeconds", json!(90_000), "timeLimitSeconds"),
+        ("ringTimeoutSeconds", json!(0), "ringTimeoutSeconds"),
+        ("expiresAt", json!("2001-01-01T00:00:00Z"), "expiresAt"),
+        ("scheduledAt", json!("tomorrow"), "scheduledAt"),
+    ] {
+        refused(&operator, &with(good.clone(), field, value), path).await;
+    }
+    assert_eq!(operator.get("/v1/campaigns").await.ok()["items"], json!([]));
+    assert_eq!(world.simulator.stats().requests, 0, "nobody was dialed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_are_none_are_refused() {
+    let world = World::new("bodies", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    let raw = async |content_type: &str, body: String| -> Reply {
+        let request = operator
+            .request(Method::POST, "/v1/campaigns")
+            .header("content-type", content_type)
+            .body(body);
+        operator.send(request).await
+    };
+    let problem = raw("application/json", "{\n  \"campaignName\": oops".into())
+        .await
+        .problem(400, "invalid_json");
+    assert_eq!(problem["errors"][0]["line"], 2);
+    raw("text/plain", "{}".into())
+        .await
+        .problem(415, "unsupported_media_type");
+    let huge = format!("{{\"campaignName\": \"{}\"}}", "x".repeat(3 * 1024 * 1024));
+    raw("application/json", huge)
+        .await
+        .problem(413, "payload_too_large");
+    assert_eq!(
+        operator
+            .get("/v1/campaigns/nonsense")
+            .await
+            .problem(400, "invalid_id")["errors"][0]["path"],
+        "id"
+    );
+    operator
+        .get("/v1/campaigns/0123456789abcdef01234567")
+        .await
+        .problem(404, "not_found");
+    operator
+        .get("/v1/campaigns?statuss=running")
+        .await
+        .problem(400, "invalid_query");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_belongs_to_another_client_does_not_exist() {
+    let world = World::new("tenants", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (_, owner) = world.client(json!({ "name": "Owner" })).await;
+    let (_, other) = world.client(json!({ "name": "Other" })).await;
+    let list = owner.list_of(0, 2).await;
+    other
+        .post("/v1/campaigns", &campaign(&list))
+        .await
+        .problem(404, "not_found");
+    let id = owner.campaign(&list, json!({})).await;
+    owner.until_status(&id, "completed").await;
+    let call = owner.get(&format!("/v1/campaigns/{id}/calls")).await.ok()["items"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for path in [
+        format!("/v1/campaigns/{id}"),
+        format!("/v1/campaigns/{id}/progress"),
+        format!("/v1/campaigns/{id}/calls"),
+        format!("/v1/calls/{call}"),
+    ] {
+        other.get(&path).await.problem(404, "not_found");
+        owner.get(&path).await.ok();
+    }
+    for command in ["pause", "resume", "cancel"] {
+        other
+            .post(&format!("/v1/campaigns/{id}/{command}"), &json!({}))
+            .await
+            .problem(404, "not_found");
+    }
+    other
+        .post(&format!("/v1/calls/{call}/hangup"), &json!({}))
+        .await
+        .problem(404, "not_found");
+    assert_eq!(other.get("/v1/campaigns").await.ok()["items"], json!([]));
+    assert_eq!(other.get("/v1/calls").await.ok()["items"], json!([]));
+    assert_eq!(
+        owner.get("/v1/calls").await.ok()["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_reads_masked_numbers_and_changes_nothing() {
+    let world = World::new("viewer", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (client, operator) = world.client(json!({ "name": "Acme" })).await;
+    let body = json!({ "role": "viewer", "label": "wall" });
+    let key = world
+        .admin()
+        .post(&format!("/v1/clients/{client}/keys"), &body)
+        .await
+        .created();
+    let viewer = Api::new(&operator.base, key["key"].as_str().unwrap());
+    let list = operator.list_of(0, 1).await;
+    viewer
+        .post("/v1/campaigns", &campaign(&list))
+        .await
+        .problem(403, "forbidden");
+    let id = operator.campaign(&list, json!({})).await;
+    operator.until_status(&id, "completed").await;
+    let path = format!("/v1/campaigns/{id}/calls");
+    let seen = |calls: Value| calls["items"][0]["to"].as_str().unwrap().to_owned();
+    assert_eq!(seen(operator.get(&path).await.ok()), "+12015550000");
+    assert_eq!(seen(viewer.get(&path).await.ok()), "+*******0000");
+    viewer
+        .post(&format!("/v1/campaigns/{id}/pause"), &json!({}))
+        .await
+        .problem(403, "forbidden");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_takes_the_same_path() {
+    let world = World::new("single", quick_carrier()).await;
+    let _container = world
+        .container(&[("MAX_CONCURRENT_CALL_WAIT", "300")])
+        .await;
+    let (_, operator) = world
+        .client(json!({ "name": "Acme", "maxConcurrentCalls": 1 }))
+        .await;
+    let body =
+        json!({ "from": FROM, "to": "+12015550001", "answer": { "type": "speak", "text": "Hi" } });
+    for (field, value, path) in [
+        ("to", json!("nobody"), "to"),
+        ("from", json!(""), "from"),
+        (
+            "answer",
+            json!({ "type": "speak", "text": "Hi {{tag}}" }),
+            "answer.text",
+        ),
+        ("extra", json!(true), "extra"),
+    ] {
+        let problem = operator
+            .post("/v1/calls", &with(body.clone(), field, value))
+            .await
+            .problem(422, "invalid");
+        assert!(names(&problem, path), "{path}: {problem}");
+    }
+    // Talks long enough to fill the only slot.
+    world
+        .simulator
+        .patch_options(&json!({ "talkDurationMs": { "min": 5000, "max": 5000 } }))
+        .unwrap();
+    let call = operator.post("/v1/calls", &body).await.created();
+    assert!(call["callUUID"].is_string(), "{call}");
+    let second = with(body.clone(), "to", json!("+12015550002"));
+    let busy = operator.post("/v1/calls", &second).await;
+    assert!(busy.headers.contains_key("retry-after"));
+    busy.problem(429, "too_many_requests");
+    assert_eq!(
+        world.simulator.stats().accepted,
+        1,
+        "the refused call was not dialed later"
+    );
+    let id = call["id"].as_str().unwrap();
+    operator
+        .post(&format!("/v1/calls/{id}/hangup"), &json!({}))
+        .await
+        .ok();
+    crate::helpers::app::until("the call is over and its slot free", async || {
+        let call = operator.get(&format!("/v1/calls/{id}")).await.ok();
+        call["endTime"].is_string()
+            && operator.get("/v1/utilization").await.ok()["global"]["active"] == 0
+    })
+    .await;
+    operator
+        .post(&format!("/v1/calls/{id}/hangup"), &json!({}))
+        .await
+        .problem(409, "wrong_state");
+}

@@ -1,0 +1,63 @@
+//! The API's document is part of the contract: a change of it must be looked at. `INSTA_UPDATE=always cargo test --test it openapi`
+//! takes the new one over.
+
+use ringmaster::routes::document;
+use serde_json::Value;
+
+use crate::helpers::app::{World, quick_carrier};
+
+#[test]
+fn the_document_is_what_was_agreed() {
+    let document = serde_json::to_value(document()).unwrap();
+    insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "../data", omit_expression => true }, {
+        insta::assert_json_snapshot!("openapi", document, { ".info.version" => "[version]" });
+    });
+}
+
+#[test]
+fn every_operation_says_who_may_and_what_can_go_wrong() {
+    let document = serde_json::to_value(document()).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let what = format!("{method} {path}");
+            assert!(
+                operation["summary"]
+                    .as_str()
+                    .is_some_and(|summary| !summary.is_empty()),
+                "{what}"
+            );
+            assert!(
+                operation["tags"]
+                    .as_array()
+                    .is_some_and(|tags| tags.len() == 1),
+                "{what}"
+            );
+            let is_guarded = operation["security"]
+                .as_array()
+                .is_some_and(|security| !security.is_empty());
+            assert_eq!(is_guarded, path.starts_with("/v1/"), "{what}");
+            let answers = operation["responses"].as_object().unwrap();
+            assert!(
+                answers.keys().any(|status| status.starts_with('2')),
+                "{what}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_document_and_swagger_ui_are_served() {
+    let world = World::new("openapi", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let admin = world.admin();
+    let served = admin.get("/api-docs/openapi.json").await.ok();
+    assert_eq!(
+        served["paths"],
+        serde_json::to_value(document()).unwrap()["paths"]
+    );
+    assert_eq!(admin.get("/docs/").await.status, 200);
+    assert_eq!(
+        admin.get("/nowhere").await.problem(404, "not_found")["status"],
+        Value::from(404)
+    );
+}
