@@ -41,13 +41,13 @@ impl PhoneNumber {
     /// [`PhoneError`] names the reason and never holds the number.
     pub fn parse(raw: &str, default_country: Option<CountryCode>) -> Result<Self, PhoneError> {
         let (form, digits) = clean(raw)?;
-        let e164 = match (form, default_country) {
+        let read = match (form, default_country) {
             (Form::International, _) => plan::international(&digits)?,
             (Form::Bare, Some(country)) => plan::national(&digits, country)?,
             (Form::Bare, None) if plan::is_known(&digits) => digits,
             (Form::Bare, None) => return Err(PhoneError::NoCountry),
         };
-        Self::try_from(format!("+{e164}"))
+        Self::try_from(format!("+{}", plan::settled(read)?))
     }
 
     /// The number in E.164 form, `+` included. Not for logs.

@@ -10,6 +10,8 @@ use super::{CountryCode, PhoneError};
 
 /// Country calling codes have one to three digits (ITU-T E.164, clause 6.2.1).
 const MAX_COUNTRY_CODE_DIGITS: usize = 3;
+/// A text whose digits still change after so many readings is no number that people write.
+const MOST_READINGS: usize = 4;
 
 /// Settles digits that start with a country code.
 ///
@@ -53,6 +55,19 @@ pub(super) fn national(digits: &str, country: CountryCode) -> Result<String, Pho
         .or_else(|| first(readings, Reading::is_known))
         .or_else(|| first(stripped_first, Reading::is_possible))
         .ok_or(PhoneError::ImpossibleLength)
+}
+
+/// Reads digits with a country code again until nothing changes any more, so that a number means the same whether a list
+/// gives it as people write it or as we wrote it down: behind one trunk prefix there can be another.
+pub(super) fn settled(mut digits: String) -> Result<String, PhoneError> {
+    for _ in 0..MOST_READINGS {
+        let again = international(&digits)?;
+        if again == digits {
+            return Ok(digits);
+        }
+        digits = again;
+    }
+    Err(PhoneError::ImpossibleLength)
 }
 
 /// Whether the digits are a number of a known range exactly as they stand.
