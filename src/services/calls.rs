@@ -201,6 +201,50 @@ impl Calls {
         outcome: Outcome,
         reason: &str,
     ) -> StoreResult<Disposition> {
+        let event = self.own_word(call, source, status, outcome, reason);
+        self.apply(Some(call.id), &event).await
+    }
+
+    /// As [`Calls::end`], if nothing happened to the call since it was read as `seen`. False when something did. For the
+    /// reconciler: that nobody knows of a call is no news about one that rings meanwhile.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn end_seen(
+        &self,
+        seen: &Call,
+        source: FinalSource,
+        status: CallStatus,
+        outcome: Outcome,
+        reason: &str,
+    ) -> StoreResult<bool> {
+        let event = self.own_word(seen, source, status, outcome, reason);
+        let Applied::Changed(next) = transition::apply(seen, &event, &self.deadlines) else {
+            return Ok(false);
+        };
+        let written = self.write(seen, *next).await?;
+        if let Some(written) = &written {
+            self.report(seen, written, &event);
+        }
+        Ok(written.is_some())
+    }
+
+    /// Calls by filter, newest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list(&self, wanted: &CallFilter, limit: i64) -> StoreResult<Vec<Call>> {
+        self.store.call_list(wanted, limit).await
+    }
+
+    fn own_word(
+        &self,
+        call: &Call,
+        source: FinalSource,
+        status: CallStatus,
+        outcome: Outcome,
+        reason: &str,
+    ) -> CallEvent {
         let now = self.clock.now();
         let facts = EndFacts {
             source,
@@ -217,23 +261,14 @@ impl Calls {
             hangup_source: None,
             failure_reason: Some(reason.to_owned()),
         };
-        let event = CallEvent {
+        CallEvent {
             kind: EventKind::End(Box::new(facts)),
             at: now,
             dial: Some(call.dial),
             call_uuid: None,
             request_uuid: None,
             digest: 0,
-        };
-        self.apply(Some(call.id), &event).await
-    }
-
-    /// Calls by filter, newest first.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn list(&self, wanted: &CallFilter, limit: i64) -> StoreResult<Vec<Call>> {
-        self.store.call_list(wanted, limit).await
+        }
     }
 
     async fn find(&self, id: Option<CallId>, event: &CallEvent) -> StoreResult<Option<Call>> {

@@ -19,6 +19,7 @@ use crate::config::Dialing;
 use crate::domain::call::{Call, CallStatus};
 use crate::domain::call_event::{CallEvent, EventKind, FinalSource};
 use crate::domain::outcome::Outcome;
+use crate::domain::phone::PhoneNumber;
 use crate::utils::backoff;
 use crate::utils::clock::Clock;
 use crate::utils::lifecycle::Lifecycle;
@@ -322,16 +323,17 @@ impl Reconciler {
                 Verdict::Lives
             });
         }
-        self.calls
-            .end(
-                call,
-                FinalSource::Local,
-                CallStatus::Failed,
-                Outcome::CarrierError,
-                "the call never reached the carrier",
-            )
+        let (status, outcome) = (CallStatus::Failed, Outcome::CarrierError);
+        let reason = "the call never reached the carrier";
+        let ended = self
+            .calls
+            .end_seen(call, FinalSource::Local, status, outcome, reason)
             .await?;
-        Ok(Verdict::Ended)
+        Ok(if ended {
+            Verdict::Ended
+        } else {
+            Verdict::Lives
+        })
     }
 
     async fn unanswered(&self, call: &Call, error: LookupError) -> StoreResult<Verdict> {
@@ -349,16 +351,16 @@ impl Reconciler {
             .unwrap_or(now)
             + self.call_timeout;
         if now > allowed {
-            self.calls
-                .end(
-                    call,
-                    FinalSource::GaveUp,
-                    CallStatus::Uncertain,
-                    Outcome::Uncertain,
-                    reason,
-                )
+            let (status, outcome) = (CallStatus::Uncertain, Outcome::Uncertain);
+            let given_up = self
+                .calls
+                .end_seen(call, FinalSource::GaveUp, status, outcome, reason)
                 .await?;
-            return Ok(Verdict::GivenUp);
+            return Ok(if given_up {
+                Verdict::GivenUp
+            } else {
+                Verdict::Lives
+            });
         }
         let again =
             (self.processed / 4).clamp(TimeDelta::milliseconds(200), TimeDelta::seconds(30));
@@ -367,14 +369,19 @@ impl Reconciler {
     }
 }
 
-/// Whether what the carrier knows may be this call: caller ID and time must fit, where the carrier tells them.
+/// Whether what the carrier knows may be this call: caller ID, destination and time must fit, where the carrier tells them.
+///
+/// The carrier's filter by destination also finds numbers that only begin with ours (REFERENCE section 5: "exact or prefix").
 fn is_of(sighting: &Sighting, call: &Call) -> bool {
-    let is_from = |from: &str| from.is_empty() || from == call.from.digits();
+    let fits = |told: &str, ours: &PhoneNumber| told.is_empty() || told == ours.digits();
     match sighting {
-        Sighting::Queued(found) | Sighting::Live(found) => is_from(&found.from),
+        Sighting::Queued(found) | Sighting::Live(found) => {
+            fits(&found.from, &call.from) && fits(&found.to, &call.to)
+        }
         Sighting::Ended(record) => {
             let since = call.start_time - CLOCK_SLACK;
-            is_from(record.from.as_deref().unwrap_or_default())
+            fits(&record.from, &call.from)
+                && fits(&record.to, &call.to)
                 && record
                     .initiated_at
                     .is_none_or(|initiated| initiated >= since)

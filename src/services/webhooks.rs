@@ -103,23 +103,28 @@ impl Webhooks {
     /// # Errors
     /// Those of the store.
     pub async fn rematch(&self) -> StoreResult<usize> {
-        const TRIES: i32 = 12;
         const BATCH: i64 = 50;
         let mut matched = 0;
-        for kept in self.store.unmatched_to_try(TRIES, BATCH).await? {
+        for kept in self.store.unmatched_to_try(BATCH).await? {
             let Some(hook) = Hook::parse(&kept.event) else {
                 continue;
             };
             let event = webhook_event(hook, &kept.params, None, kept.received_at);
             let disposition = match event {
-                Some(event) => self.calls.apply(None, &event).await?,
-                None => Disposition::Unknown,
+                Some(event) => self.calls.apply(None, &event).await,
+                None => Ok(Disposition::Unknown),
             };
-            if disposition == Disposition::Unknown {
-                self.store.unmatched_tried(&kept.id).await?;
-            } else {
-                self.store.unmatched_matched(&kept.id).await?;
-                matched += 1;
+            match disposition {
+                Ok(Disposition::Unknown) => self.store.unmatched_tried(&kept.id).await?,
+                Ok(_) => {
+                    self.store.unmatched_matched(&kept.id).await?;
+                    matched += 1;
+                }
+                // One that cannot be applied must not keep the others from their turn.
+                Err(error) => {
+                    tracing::warn!(webhook = kept.id, %error, "a kept webhook was not applied");
+                    self.store.unmatched_tried(&kept.id).await?;
+                }
             }
         }
         Ok(matched)

@@ -92,8 +92,10 @@ pub struct LiveCall {
 pub struct CallRecord {
     /// The call's id.
     pub call_uuid: String,
-    /// Caller ID, digits only.
-    pub from: Option<String>,
+    /// Caller ID, digits only; empty where the record does not tell it.
+    pub from: String,
+    /// Destination, digits only; empty where the record does not tell it.
+    pub to: String,
     /// When it was begun, UTC.
     pub initiated_at: Option<DateTime<Utc>>,
     /// How it ended.

@@ -11,6 +11,8 @@ use super::{Store, StoreResult, bson_time};
 
 /// Before a webhook is tried again for the first time; it doubles.
 const FIRST_WAIT_MS: i64 = 2000;
+/// Tries at most: the last one is more than an hour after the webhook came.
+const MOST_TRIES: i32 = 12;
 
 /// A document of the collection of unmatched webhooks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,11 +42,14 @@ pub struct Unmatched {
 }
 
 pub(super) fn indexes() -> Vec<IndexModel> {
-    vec![super::indexes::ttl(
-        "kept_30_days",
-        "receivedAt",
-        30 * 24 * 3600,
-    )]
+    vec![
+        super::indexes::ttl("kept_30_days", "receivedAt", 30 * 24 * 3600),
+        super::indexes::partial(
+            "next_try",
+            doc! { "nextTryAt": 1 },
+            doc! { "tries": { "$lt": MOST_TRIES } },
+        ),
+    ]
 }
 
 impl Store {
@@ -69,17 +74,13 @@ impl Store {
         Ok(())
     }
 
-    /// Up to `limit` webhooks that were tried less than `max_tries` times and are due to be tried again. Index `next_try`.
+    /// Up to `limit` webhooks that are due to be tried again, unless they were tried often enough. Index `next_try`.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn unmatched_to_try(
-        &self,
-        max_tries: i32,
-        limit: i64,
-    ) -> StoreResult<Vec<Unmatched>> {
+    pub async fn unmatched_to_try(&self, limit: i64) -> StoreResult<Vec<Unmatched>> {
         let filter =
-            doc! { "tries": { "$lt": max_tries }, "$expr": { "$lte": ["$nextTryAt", "$$NOW"] } };
+            doc! { "tries": { "$lt": MOST_TRIES }, "$expr": { "$lte": ["$nextTryAt", "$$NOW"] } };
         let docs: Vec<UnmatchedDoc> = self
             .unmatched
             .find(filter)
