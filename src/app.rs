@@ -184,7 +184,7 @@ pub async fn assemble(config: Config) -> Result<Assembly, BuildError> {
     let dispatcher = Dispatcher::new(Arc::clone(&parts));
     let webhooks = Webhooks::new(store.clone(), calls.clone(), clock.clone());
     let orphan_threshold = delta(config.lease.orphan_threshold);
-    let watch = (heartbeat.clone(), clock.clone());
+    let watch = (heartbeat.clone(), clock.clone(), life.clone());
     let state = AppState {
         auth: Auth::new(&config.auth, store.clone(), clock.clone(), life.clone()),
         clients: Clients::new(dialing, store.clone(), clock.clone()),
@@ -297,14 +297,19 @@ async fn start(assembly: Assembly) {
     tracing::info!("ready");
     life.spawn_background("heartbeat", heartbeat.run(life.clone()));
     life.spawn_background("dispatcher", state.dispatcher.run());
-    life.spawn_background("reconciler", state.reconciler.run(life.clone()));
+    life.spawn_background("reconciler", state.reconciler.run());
     life.spawn_background("import sweeper", sweep_imports(state.imports, life.clone()));
     life.stopping().await;
 }
 
+/// Indexes, and the database's time: until it was read once, deadlines would follow this machine's clock.
 async fn prepare(assembly: &Assembly) -> Result<(), StoreError> {
     assembly.store.migrate().await?;
-    assembly.heartbeat.beat().await
+    if assembly.heartbeat.beat().await? {
+        Ok(())
+    } else {
+        Err(StoreError::Unavailable { code: None })
+    }
 }
 
 /// Removes what imports left behind whose process died.

@@ -188,6 +188,8 @@ pub struct Call {
     pub answer_time: Option<DateTime<Utc>>,
     /// When the carrier last confirmed that it lives, UTC.
     pub confirmed_at: Option<DateTime<Utc>>,
+    /// Since when the carrier, asked after this ambiguous dial, has known nothing of it, UTC.
+    pub missing_since: Option<DateTime<Utc>>,
     /// An answering machine took it.
     pub machine: bool,
     /// Where the carrier keeps the recording.

@@ -137,6 +137,7 @@ pub fn rearm(
     next.status = CallStatus::Dialing;
     next.dial += 1;
     next.start_time = dialer.now;
+    next.missing_since = None;
     next.retry_at = None;
     next.deadline = deadlines.of(CallStatus::Dialing, dialer.now);
     next.slots = slots;
@@ -153,6 +154,7 @@ pub fn renew(call: &Call, dial: u32, now: DateTime<Utc>, deadlines: &Deadlines) 
         call.status == CallStatus::Dialing && call.dial == dial && call.carrier_id().is_none();
     is_unsent.then(|| Call {
         start_time: now,
+        missing_since: None,
         deadline: deadlines.of(CallStatus::Dialing, now),
         ..call.clone()
     })
@@ -272,6 +274,7 @@ mod tests {
             ring_time: None,
             answer_time: None,
             confirmed_at: None,
+            missing_since: None,
             machine: false,
             recording_url: None,
             end: None,

@@ -75,12 +75,24 @@ impl Calls {
     /// # Errors
     /// Those of the store; then nothing is written and the event must be delivered again.
     pub async fn apply(&self, id: Option<CallId>, event: &CallEvent) -> StoreResult<Disposition> {
+        // A callee is hung up on only for what is sure: right after a failover a read may miss the latest writes.
+        let mut is_sure = id.is_none();
         for _ in 0..MAX_TRIES {
-            let Some(call) = self.find(id, event).await? else {
-                return Ok(Disposition::Unknown);
+            let found = match id {
+                Some(id) if is_sure => self.store.call_get_surely(id).await?,
+                Some(id) => self.store.call_get(id).await?,
+                None => self.find(event).await?,
+            };
+            let Some(call) = found else {
+                if is_sure {
+                    return Ok(Disposition::Unknown);
+                }
+                is_sure = true;
+                continue;
             };
             match transition::apply(&call, event, &self.deadlines) {
                 Applied::Unchanged => return Ok(Disposition::Known(Box::new(call))),
+                Applied::Ghost if !is_sure => is_sure = true,
                 Applied::Ghost => {
                     self.hang_up_ghost(&call, event);
                     return Ok(Disposition::Ghost);
@@ -172,6 +184,38 @@ impl Calls {
         self.store.call_replace(call, &next).await.map(drop)
     }
 
+    /// The carrier knows nothing of an ambiguous call: notes since when, and asks again at `deadline`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn missed(
+        &self,
+        call: &Call,
+        since: DateTime<Utc>,
+        deadline: DateTime<Utc>,
+    ) -> StoreResult<()> {
+        let mut next = call.clone();
+        next.missing_since = Some(since);
+        next.deadline = Some(deadline);
+        self.store.call_replace(call, &next).await.map(drop)
+    }
+
+    /// Applies what the carrier said about the call as it was read as `seen`. False when something happened to the call
+    /// meanwhile: then what was said may be about another one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn apply_seen(&self, seen: &Call, event: &CallEvent) -> StoreResult<bool> {
+        let Applied::Changed(next) = transition::apply(seen, event, &self.deadlines) else {
+            return Ok(false);
+        };
+        let written = self.write(seen, *next).await?;
+        if let Some(written) = &written {
+            self.report(seen, written, event);
+        }
+        Ok(written.is_some())
+    }
+
     /// The carrier says at `now` that the call lives: it keeps its slot, and is asked after again later.
     ///
     /// # Errors
@@ -219,14 +263,7 @@ impl Calls {
         reason: &str,
     ) -> StoreResult<bool> {
         let event = self.own_word(seen, source, status, outcome, reason);
-        let Applied::Changed(next) = transition::apply(seen, &event, &self.deadlines) else {
-            return Ok(false);
-        };
-        let written = self.write(seen, *next).await?;
-        if let Some(written) = &written {
-            self.report(seen, written, &event);
-        }
-        Ok(written.is_some())
+        self.apply_seen(seen, &event).await
     }
 
     /// Calls by filter, newest first.
@@ -271,10 +308,8 @@ impl Calls {
         }
     }
 
-    async fn find(&self, id: Option<CallId>, event: &CallEvent) -> StoreResult<Option<Call>> {
-        if let Some(id) = id {
-            return self.store.call_get(id).await;
-        }
+    /// The call that the carrier's ids name.
+    async fn find(&self, event: &CallEvent) -> StoreResult<Option<Call>> {
         for uuid in [&event.request_uuid, &event.call_uuid]
             .into_iter()
             .flatten()

@@ -136,9 +136,13 @@ impl Campaigns {
             Err(error) => return Err(error.into()),
         }
         // Whoever deletes a list hides it first and then looks for campaigns: one of the two sees the other.
-        if let Err(error) = self.usable_list(scope, campaign.list_id).await {
-            self.fail(campaign.id, "the list was deleted").await?;
-            return Err(error);
+        match self.usable_list(scope, campaign.list_id).await {
+            Ok(_) => {}
+            Err(error @ (CampaignError::NoSuchList | CampaignError::ListNotReady)) => {
+                self.fail(campaign.id, "the list was deleted").await?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
         }
         tracing::info!(campaignId = %campaign.id, status = campaign.status.as_str(), contacts = campaign.total, "campaign created");
         self.dispatcher.drive(&campaign);
@@ -270,7 +274,7 @@ impl Campaigns {
             if let Some(campaign) = changed {
                 tracing::info!(campaignId = %id, status = change.to.as_str(), "campaign status changed by an operator");
                 if command != Command::Resume {
-                    self.dispatcher.let_go(id);
+                    self.dispatcher.let_go(&campaign);
                 }
                 self.dispatcher.drive(&campaign);
                 return Ok(campaign);

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 use super::calls::{Calls, Disposition, delta};
-use super::carrier::client::CallbackUrls;
-use super::carrier::{DialError, DialRequest, PlivoClient};
+use super::carrier::plivo_dial::CallbackUrls;
+use super::carrier::{DialError, DialRequest, PlivoClient, Sighting};
 use super::pacer::Pacer;
 use super::store::campaigns::{Lease, StatusChange};
 use super::store::{Store, StoreResult};
@@ -92,7 +92,7 @@ impl Dialer {
         let fresh = self.calls.deadlines().processed;
         let is_stale = delta(intended_at.elapsed()) > fresh;
         let mut allowed = if is_stale {
-            self.permission(call, lease).await?
+            self.permission(call, lease, intended_at).await?
         } else {
             Some(guarded_at)
         };
@@ -103,8 +103,10 @@ impl Dialer {
             let dialing = self.carrier.dial(&request, since + PERMISSION);
             match self.while_renewed(call, dialing).await {
                 Ok(request_uuid) => return self.accepted(call, request_uuid).await,
-                Err(DialError::NotSent(_)) if !is_last && since.elapsed() > PERMISSION => {
-                    allowed = self.permission(call, lease).await?;
+                Err(DialError::NotSent(_) | DialError::Late)
+                    if !is_last && since.elapsed() > PERMISSION =>
+                {
+                    allowed = self.permission(call, lease, intended_at).await?;
                 }
                 Err(error) => return self.failed(call, lease, error).await,
             }
@@ -131,16 +133,22 @@ impl Dialer {
         }
     }
 
-    /// A new permission to send: the campaign must still be ours, and the intent must still stand; it is made new, so that
-    /// nobody takes it for abandoned while it is on its way.
-    async fn permission(&self, call: &Call, lease: Option<&Lease>) -> StoreResult<Option<Instant>> {
+    /// A new permission to send: the campaign must still be ours, and the intent must still stand. One that grows old is made
+    /// new, so that nobody takes it for abandoned while it is on its way; nobody does so with a young one under our lease.
+    async fn permission(
+        &self,
+        call: &Call,
+        lease: Option<&Lease>,
+        intended_at: Instant,
+    ) -> StoreResult<Option<Instant>> {
         let since = Instant::now();
         if let Some(lease) = lease
             && !self.store.campaign_guard(lease, None).await?
         {
             return Ok(None);
         }
-        let stands = self.calls.renew(call.id, call.dial).await?;
+        let is_young = delta(intended_at.elapsed()) < self.calls.deadlines().processed / 2;
+        let stands = is_young || self.calls.renew(call.id, call.dial).await?;
         Ok(stands.then_some(since))
     }
 
@@ -185,6 +193,11 @@ impl Dialer {
         tracing::warn!(callId = %call.id, campaignId = call.campaign_id.map(tracing::field::display), %error, "dial request failed");
         match error {
             DialError::Ambiguous(_) => Ok(Dialed::Sent),
+            // The machine or the database is slow, not the carrier: others need not wait.
+            DialError::Late => {
+                let (outcome, reason) = (Outcome::CarrierError, "the call was not sent in time");
+                self.postpone(call, Duration::ZERO, outcome, reason).await
+            }
             DialError::NotSent(_) => {
                 self.pacer.rest(REST);
                 self.postpone(
@@ -285,11 +298,11 @@ impl Dialer {
         Ok(())
     }
 
-    /// Hangs up a call. True when the carrier ended or cancelled it; a call that the carrier had only queued is over at once,
-    /// since no webhook is promised for it.
+    /// Hangs up a call. True when the carrier ended or cancelled it. No webhook is promised for one that it had only queued: that is
+    /// over once the carrier knows nothing of it any more.
     ///
     /// # Errors
-    /// The carrier's or the store's, as text for people.
+    /// The carrier's or the store's.
     pub async fn hang_up(&self, call: &Call) -> Result<bool, HangUpError> {
         let Some(uuid) = call.carrier_id() else {
             return Ok(false);
@@ -300,6 +313,12 @@ impl Dialer {
             .await
             .map_err(HangUpError::Carrier)?;
         if done && call.status == CallStatus::Queued {
+            // It may have left the queue just before, and live for another moment.
+            let is_gone = matches!(self.carrier.look_up(uuid).await, Ok(Sighting::Nothing));
+            if !is_gone {
+                let soon = self.calls.extend(call, self.clock.now()).await;
+                return soon.map(|()| done).map_err(HangUpError::Store);
+            }
             let ended = self
                 .calls
                 .end(

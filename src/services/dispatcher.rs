@@ -101,10 +101,13 @@ impl Dispatcher {
         });
     }
 
-    /// Stops the driver of a campaign that was paused or cancelled here; those elsewhere fail their guard.
-    pub fn let_go(&self, campaign: CampaignId) {
+    /// Stops the driver of a campaign that was paused or cancelled here; those elsewhere fail their guard. One that came after
+    /// `campaign` was seen, since it was resumed meanwhile, goes on.
+    pub fn let_go(&self, campaign: &Campaign) {
         let driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, stop)) = driving.get(&campaign) {
+        if let Some((epoch, stop)) = driving.get(&campaign.id)
+            && *epoch <= campaign.epoch
+        {
             stop.cancel();
         }
     }
@@ -140,7 +143,7 @@ impl Dispatcher {
         for ours in store.campaigns_of(self.container()).await? {
             self.drive(&ours);
         }
-        for orphan in store.campaign_orphans(threshold).await? {
+        for orphan in store.campaign_orphans(self.container(), threshold).await? {
             if let Some(campaign) = store
                 .campaign_adopt(&orphan, self.container(), threshold)
                 .await?

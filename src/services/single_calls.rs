@@ -7,7 +7,7 @@ use super::dialer::HangUpError;
 use super::pacer::Permit;
 use super::parts::Parts;
 use super::slots::Limits;
-use super::store::calls::SLOTS_INDEX;
+use super::store::calls::{ID_INDEX, SLOTS_INDEX};
 use super::store::{StoreError, StoreResult};
 use crate::domain::answer::Answer;
 use crate::domain::call::{Call, CallStatus};
@@ -18,8 +18,8 @@ use crate::domain::ids::{CallId, ClientId};
 use crate::domain::outcome::Outcome;
 use crate::domain::phone::PhoneNumber;
 
-/// Limits that were read longer ago than this when the slots were taken are read again: the process may have been frozen.
-const LIMITS_AGE: Duration = Duration::from_secs(1);
+/// A call that was not looked at for so long after it was written may be known to who asked for it again.
+const UNSEEN_TIME: Duration = Duration::from_secs(5);
 
 /// A call to be made.
 #[derive(Debug, Clone)]
@@ -92,11 +92,23 @@ impl SingleCalls {
             .parts
             .warmup
             .address(new.settings.warmup_url.as_deref())
-            && !self.parts.warmup.ensure(&address).await.warm
         {
-            return self.not_ready(&new).await;
+            let stop = self.parts.life.token();
+            let warmth = stop.run_until_cancelled(self.parts.warmup.ensure(&address));
+            let warmth = warmth.await.ok_or(SingleCallError::Stopping)?;
+            if !warmth.warm {
+                return self.not_ready(&new).await;
+            }
         }
-        let (call, intended_at) = self.claim(&new).await?;
+        let (call, intended_at) = match self.claim(&new).await {
+            Ok(claimed) => claimed,
+            // The same request elsewhere was faster.
+            Err(SingleCallError::Store(error)) if error.is_duplicate_of(ID_INDEX) => {
+                let known = self.parts.store.call_get(new.id).await?;
+                return known.ok_or(SingleCallError::Store(error));
+            }
+            Err(error) => return Err(error),
+        };
         let times = (intended_at, Instant::now());
         // The request may have left: whatever goes wrong now, the answer is the call, and what became of it follows.
         if let Err(error) = self
@@ -169,23 +181,40 @@ impl SingleCalls {
         }
     }
 
-    /// Takes the slots, with limits read just before. `None` when they are full, or the process was frozen in between.
+    /// Takes the slots, with limits read just before and once more after it, for the reason that the driver has (promise P1).
+    /// `None` when they are full.
     async fn claim_now(&self, new: &NewCall) -> Result<Option<(Call, Instant)>, SingleCallError> {
-        let read_at = Instant::now();
+        let intended_at = Instant::now();
         let client = self.client(new).await?;
         let Some(slots) = self.parts.slots.choose(&limits(new, &client)).await? else {
             return Ok(None);
         };
         let call = self.intent(new, slots);
         match self.parts.store.call_insert(&call).await {
-            Ok(()) if read_at.elapsed() <= LIMITS_AGE => Ok(Some((call, read_at))),
-            Ok(()) => {
-                self.parts.store.call_remove_unsent(&call).await?;
-                Ok(None)
-            }
-            Err(error) if error.is_duplicate_of(SLOTS_INDEX) => Ok(None),
-            Err(error) => Err(error.into()),
+            Ok(()) => {}
+            Err(error) if error.is_duplicate_of(SLOTS_INDEX) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
+        let is_allowed = self.is_within_limits(new).await;
+        if let Ok(true) = is_allowed {
+            return Ok(Some((call, intended_at)));
+        }
+        if intended_at.elapsed() < UNSEEN_TIME {
+            self.parts.store.call_remove_unsent(&call).await?;
+        } else {
+            let (status, outcome) = (CallStatus::Failed, Outcome::Throttled);
+            let reason = "the limits were lowered meanwhile";
+            self.parts
+                .calls
+                .end_seen(&call, FinalSource::Local, status, outcome, reason)
+                .await?;
+        }
+        is_allowed.map(|_| None)
+    }
+
+    async fn is_within_limits(&self, new: &NewCall) -> Result<bool, SingleCallError> {
+        let client = self.client(new).await?;
+        Ok(self.parts.slots.is_within(&limits(new, &client)).await?)
     }
 
     /// The client, if it may make this call.
@@ -236,6 +265,7 @@ impl SingleCalls {
             ring_time: None,
             answer_time: None,
             confirmed_at: None,
+            missing_since: None,
             machine: false,
             recording_url: None,
             end: None,

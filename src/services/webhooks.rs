@@ -109,9 +109,9 @@ impl Webhooks {
             let Some(hook) = Hook::parse(&kept.event) else {
                 continue;
             };
-            let event = webhook_event(hook, &kept.params, None, kept.received_at);
+            let event = webhook_event(hook, &kept.params, kept.dial, kept.received_at);
             let disposition = match event {
-                Some(event) => self.calls.apply(None, &event).await,
+                Some(event) => self.calls.apply(kept.call, &event).await,
                 None => Ok(Disposition::Unknown),
             };
             match disposition {
@@ -190,6 +190,8 @@ impl Webhooks {
         let unmatched = Unmatched {
             id: key_of(webhook.hook, &webhook.params),
             event: webhook.hook.as_str().to_owned(),
+            call: webhook.call,
+            dial: webhook.dial,
             params: webhook.params.clone(),
             received_at: event.at,
         };

@@ -1,6 +1,7 @@
 //! The only module that knows Plivo: its API, its webhooks' form, its signatures and its XML.
 
 pub mod client;
+pub mod plivo_dial;
 pub mod plivo_event;
 pub mod plivo_signature;
 pub mod plivo_xml;
@@ -23,8 +24,8 @@ pub struct DialRequest {
     pub from: PhoneNumber,
     /// Destination.
     pub to: PhoneNumber,
-    /// Where it calls back, without and with our parameters; see [`client::CallbackUrls`].
-    pub callbacks: client::CallbackUrls,
+    /// Where it calls back, without and with our parameters; see [`plivo_dial::CallbackUrls`].
+    pub callbacks: plivo_dial::CallbackUrls,
     /// Answering-machine detection.
     pub machine_detection: Option<MachineDetection>,
     /// Longest answered time, seconds.
@@ -36,9 +37,12 @@ pub struct DialRequest {
 /// Why a dial request did not bring a call, and above all: whether the carrier may have dialed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
-    /// Not a byte of the request's body left us: certainly not dialed.
+    /// The carrier could not be reached, so not a byte of the request's body left us: certainly not dialed.
     #[error("the dial request did not leave: {0}")]
     NotSent(&'static str),
+    /// The body was not sent in the time that was allowed: certainly not dialed.
+    #[error("the dial request was not sent in time")]
+    Late,
     /// The carrier is too busy with us: certainly not dialed.
     #[error("the carrier throttles us")]
     Throttled {

@@ -17,9 +17,6 @@ use crate::services::store::calls::{ATTEMPT_INDEX, SLOTS_INDEX};
 use crate::services::store::campaigns::StatusChange;
 use crate::services::store::{StoreError, StoreResult};
 
-/// Limits that were read longer ago than this when the slots were taken are read again: the process may have been frozen.
-const LIMITS_AGE: Duration = Duration::from_secs(1);
-
 /// An intent that was written.
 struct Claimed {
     call: Call,
@@ -63,7 +60,7 @@ impl Driver {
         let Some(permit) = self.noting("rate", take).await? else {
             return Ok(Step::Over);
         };
-        match self.claim_now(campaign.epoch, &next).await {
+        match self.claim_now(&next).await {
             Ok(Some((campaign, claimed))) => self.guard_and_send(&campaign, claimed).await,
             Ok(None) => {
                 parts.pacer.give_back(permit).await?;
@@ -104,34 +101,62 @@ impl Driver {
 
     /// Claims with everything read anew: the wait for the permit may have been long, and meanwhile the campaign may have been
     /// paused, its window may have closed, limits may have been lowered. `None` when it may not be (or somebody was faster).
-    async fn claim_now(&self, epoch: i64, next: &Next) -> StoreResult<Option<(Campaign, Claimed)>> {
-        let read_at = Instant::now();
-        let Some(campaign) = self
-            .ours()
-            .await?
-            .filter(|campaign| campaign.epoch == epoch)
-        else {
+    async fn claim_now(&self, next: &Next) -> StoreResult<Option<(Campaign, Claimed)>> {
+        let Some((campaign, client)) = self.allowed(next).await? else {
             return Ok(None);
         };
-        let now = self.parts.clock.now();
-        let is_closed = self.closed_window(&campaign, next, now).await?.is_some();
-        if is_closed || is_expired(&campaign, now) {
+        // Somebody else may have moved the campaign on, or a new primary may not know yet how far it is.
+        if let Next::Contact(contact) = next
+            && campaign.current_index != seq(contact)
+        {
             return Ok(None);
         }
-        let Some(client) = self.client(&campaign).await? else {
-            return Ok(None);
-        };
         let Some(slots) = self.parts.slots.choose(&limits(&campaign, &client)).await? else {
             return Ok(None);
         };
         let Some(claimed) = self.claim(&campaign, next, slots).await? else {
             return Ok(None);
         };
-        if read_at.elapsed() > LIMITS_AGE {
-            self.take_back(&claimed).await?;
+        match self.confirmed(next).await {
+            Ok(Some(campaign)) => Ok(Some((campaign, claimed))),
+            Ok(None) => {
+                tracing::info!(callId = %claimed.call.id, "claim taken back: limits, window or driver changed meanwhile");
+                self.take_back(&claimed).await?;
+                Ok(None)
+            }
+            Err(error) => {
+                self.take_back(&claimed).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks once more at all that allows the dial, after the slots were taken. Whoever chose its slots under a limit that was
+    /// lowered meanwhile, or was frozen in between, finds out here: of all the calls of a scope, the one that came last sees
+    /// all the others, so that together they never exceed the limit (promise P1).
+    async fn confirmed(&self, next: &Next) -> StoreResult<Option<Campaign>> {
+        let Some((campaign, client)) = self.allowed(next).await? else {
+            return Ok(None);
+        };
+        let is_within = self
+            .parts
+            .slots
+            .is_within(&limits(&campaign, &client))
+            .await?;
+        Ok(is_within.then_some(campaign))
+    }
+
+    /// The campaign and its client as they are now, if they allow the next dial at this time.
+    async fn allowed(&self, next: &Next) -> StoreResult<Option<(Campaign, Client)>> {
+        let Some(campaign) = self.ours().await? else {
+            return Ok(None);
+        };
+        let now = self.parts.clock.now();
+        if is_expired(&campaign, now) || self.is_closed(&campaign, next, now).await? {
             return Ok(None);
         }
-        Ok(Some((campaign, claimed)))
+        let client = self.client(&campaign).await?;
+        Ok(client.map(|client| (campaign, client)))
     }
 
     /// Writes the intent: the claim, the slots and the limit check in one write.
@@ -191,7 +216,7 @@ impl Driver {
             }
             Err(error) => {
                 // Whether the guard was passed is unknown, but nothing was sent.
-                self.withdraw(&claimed.call).await?;
+                self.take_back(&claimed).await?;
                 return Err(error);
             }
         }
@@ -217,20 +242,14 @@ impl Driver {
         Ok(Step::Did)
     }
 
-    /// Not to be sent after all: a contact that was never claimed before is pending again, any other waits to be dialed.
+    /// Not to be sent after all: the contact waits to be dialed. Its call is never removed: another driver may have passed over the
+    /// contact because of it, and it would be lost (promise P3).
     async fn take_back(&self, claimed: &Claimed) -> StoreResult<()> {
-        if claimed.seq.is_some() && self.parts.store.call_remove_unsent(&claimed.call).await? {
-            self.parts.wake.ring();
-            return Ok(());
-        }
-        self.withdraw(&claimed.call).await
-    }
-
-    async fn withdraw(&self, call: &Call) -> StoreResult<()> {
         let now = self.parts.clock.now();
+        // A lost race means that somebody else took it back already.
         self.parts
             .calls
-            .withdraw(call.id, call.dial, now)
+            .withdraw_seen(&claimed.call, now)
             .await
             .map(drop)
     }
@@ -238,6 +257,9 @@ impl Driver {
     /// The contact at `currentIndex` has a call already. If that is a first dial of our epoch or an older one, nothing was
     /// sent for it: a driver died, or the answer to its write was lost, before the guard (which would have moved the index). It is
     /// taken back and dialed again as due. Any other call speaks for its contact. Either way the contact is passed over.
+    ///
+    /// The index moves first: only the write that moves it proves that no guard did, not the index that was read. Should
+    /// this process die in between, the reconciler takes the call back.
     async fn claimed_already(&mut self, campaign: &Campaign, next: &Next) -> StoreResult<Step> {
         let Next::Contact(contact) = next else {
             return Ok(Step::Did);
@@ -247,22 +269,17 @@ impl Driver {
         let Some(found) = found else {
             return Ok(Step::Did);
         };
-        let is_unsent = found.status == CallStatus::Dialing
+        let index = seq(contact);
+        let is_unsent = store
+            .campaign_pass_over(&self.lease, index, index + 1)
+            .await?
+            && found.status == CallStatus::Dialing
             && found.dial == 1
             && found.epoch <= self.lease.epoch;
-        if is_unsent
-            && !self
-                .parts
-                .calls
-                .withdraw_seen(&found, self.parts.clock.now())
-                .await?
-        {
-            return Ok(Step::Did);
+        if is_unsent {
+            let now = self.parts.clock.now();
+            self.parts.calls.withdraw_seen(&found, now).await?;
         }
-        let index = campaign.current_index;
-        store
-            .campaign_pass_over(&self.lease, index, index + 1)
-            .await?;
         Ok(Step::Did)
     }
 

@@ -7,7 +7,7 @@ use crate::domain::call::{Call, CallStatus};
 use crate::domain::campaign::Campaign;
 use crate::domain::contact::Contact;
 use crate::domain::outcome::SkipReason;
-use crate::domain::window::{WindowState, WindowZone};
+use crate::domain::window::{Window, WindowState, WindowZone};
 use crate::services::intent;
 use crate::services::store::{StoreError, StoreResult};
 
@@ -86,11 +86,7 @@ impl Driver {
         let Some(window) = &campaign.window else {
             return Ok(None);
         };
-        let zone = match next {
-            Next::Contact(contact) => contact.time_zone,
-            Next::Due(call) => self.zone_of(campaign, call).await?,
-        };
-        let step = match (window.state(zone, now), next) {
+        let step = match (self.window_state(window, campaign, next, now).await?, next) {
             (WindowState::Open { .. }, _) => return Ok(None),
             // The same clock for everybody: nobody else could be dialed either.
             (WindowState::Closed { opens_at }, _) if window.time_zone != WindowZone::Contact => {
@@ -117,6 +113,35 @@ impl Driver {
             }
         };
         Ok(Some(step))
+    }
+
+    /// Whether a calling window forbids the dial now.
+    pub(super) async fn is_closed(
+        &self,
+        campaign: &Campaign,
+        next: &Next,
+        now: DateTime<Utc>,
+    ) -> StoreResult<bool> {
+        let Some(window) = &campaign.window else {
+            return Ok(false);
+        };
+        let state = self.window_state(window, campaign, next, now).await?;
+        Ok(!matches!(state, WindowState::Open { .. }))
+    }
+
+    async fn window_state(
+        &self,
+        window: &Window,
+        campaign: &Campaign,
+        next: &Next,
+        now: DateTime<Utc>,
+    ) -> StoreResult<WindowState> {
+        let zone = match next {
+            _ if window.time_zone != WindowZone::Contact => None,
+            Next::Contact(contact) => contact.time_zone,
+            Next::Due(call) => self.zone_of(campaign, call).await?,
+        };
+        Ok(window.state(zone, now))
     }
 
     async fn zone_of(

@@ -51,6 +51,8 @@ pub struct CallDoc {
     end_time: Option<BsonTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     confirmed_at: Option<BsonTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    missing_since: Option<BsonTime>,
     #[serde(default)]
     machine: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,6 +143,7 @@ impl From<&Call> for CallDoc {
             answer_time: bson_time_opt(call.answer_time),
             end_time: call.end.as_ref().map(|end| bson_time(end.ended_at)),
             confirmed_at: bson_time_opt(call.confirmed_at),
+            missing_since: bson_time_opt(call.missing_since),
             machine: call.machine,
             recording_url: call.recording_url.clone(),
             end: call.end.as_ref().map(EndDoc::from).unwrap_or_default(),
@@ -187,6 +190,7 @@ impl TryFrom<CallDoc> for Call {
             ring_time: time(doc.ring_time),
             answer_time: time(doc.answer_time),
             confirmed_at: time(doc.confirmed_at),
+            missing_since: time(doc.missing_since),
             machine: doc.machine,
             recording_url: doc.recording_url,
             retry: doc.retry,

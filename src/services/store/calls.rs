@@ -14,6 +14,8 @@ use super::{Store, StoreError, StoreResult, indexes, oid};
 use crate::domain::call::Call;
 use crate::domain::ids::CampaignId;
 
+/// The index of ids.
+pub const ID_INDEX: &str = "_id_";
 /// The unique index that makes limits hold.
 pub const SLOTS_INDEX: &str = "slots_unique";
 /// The unique index that keeps an attempt from being made twice.
