@@ -160,6 +160,50 @@ async fn an_account_without_credit_pauses_the_campaign_at_once() {
     world.until_idle().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_campaign_of_a_suspended_client_is_paused_until_somebody_resumes_it() {
+    let world = World::new("suspended", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (client, operator) = world.client(json!({ "name": "Acme" })).await;
+    let slowly = json!({ "pacing": { "intervalMs": 50 } });
+    let campaign = operator
+        .campaign(&operator.list_of(0, 40).await, slowly)
+        .await;
+    until("it dials", async || world.simulator.stats().accepted >= 3).await;
+    let admin = world.admin();
+    let path = format!("/v1/clients/{client}");
+    let set = async |status: &str| {
+        let changed = admin.patch(&path, &json!({ "status": status })).await.ok();
+        assert_eq!(changed["status"], status);
+    };
+    let paused = async || {
+        admin.until_status(&campaign, "paused").await;
+        let paused = admin.get(&format!("/v1/campaigns/{campaign}")).await.ok();
+        assert_eq!(paused["pausedBy"], "system");
+        assert_eq!(paused["pauseReason"], "the client is suspended");
+    };
+    set("suspended").await;
+    let suspended_ms = now_ms();
+    paused().await;
+    world.until_idle().await;
+    let calls = world.simulator.calls();
+    let last = calls.iter().map(|call| call.requested_at_ms).max().unwrap();
+    assert!(last <= suspended_ms + 1000, "dialed on");
+    let dialed = world.simulator.stats().requests;
+    assert!(dialed < 40, "suspended too late");
+
+    // Resumed too soon, it dials nobody.
+    admin.command(&campaign, "resume").await.ok();
+    paused().await;
+    assert_eq!(world.simulator.stats().requests, dialed);
+    set("active").await;
+    admin.command(&campaign, "resume").await.ok();
+    let progress = admin.until_status(&campaign, "completed").await;
+    assert_eq!(progress["final"]["answered"], 40, "{progress}");
+    world.assert_each_dialed_once(40);
+    world.until_idle().await;
+}
+
 /// A daily window around this moment moved by `minutes`, an hour to each side.
 fn window(at: DateTime<Utc>, minutes: i64, time_zone: &str) -> Value {
     let clock = |time: DateTime<Utc>| time.format("%H:%M").to_string();

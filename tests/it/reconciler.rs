@@ -1,14 +1,18 @@
 //! What only the carrier can tell, and what not even the carrier tells: it is asked, nobody is dialed twice, nobody is lost,
 //! no slot leaks (promises P2, P3, P10).
 
+use std::time::Duration;
+
 use ringmaster::simulator::{
-    DialFaults, EventFaults, EventKind, Fault, LookupFaults, MsRange, OutcomeMix, SimulatorOptions,
-    WebhookFaults,
+    DialFaults, EventFaults, EventKind, Fault, LookupFaults, MsRange, Outcome, OutcomeMix,
+    Simulator, SimulatorOptions, WebhookFaults,
 };
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
-use crate::helpers::app::{World, quick_carrier, until};
-use crate::helpers::judge::{assert_adds_up, total_of};
+use crate::helpers::app::{FROM, World, contact, quick_carrier, until};
+use crate::helpers::edge::{ADMIN, Edge};
+use crate::helpers::judge::{assert_adds_up, now_ms, total_of, until_passed};
 
 /// Every hangup webhook is lost.
 fn no_hangups() -> WebhookFaults {
@@ -156,4 +160,80 @@ async fn a_long_call_keeps_its_slot_while_the_carrier_says_that_it_lives() {
     }
     let progress = operator.until_status(&campaign, "completed").await;
     assert_eq!(progress["final"]["answered"], 1, "{progress}");
+}
+
+/// One round after another, with nothing else that could change a call: no webhook comes through, and no round runs by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_round_right_after_the_first_changes_nothing() {
+    let carrier = SimulatorOptions {
+        outcome_by_number: [(contact(0), Outcome::Busy)].into(),
+        ..quick_carrier()
+    };
+    let (auth_id, token) = (carrier.auth_id.clone(), carrier.auth_tokens[0].clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let carrier = Simulator::start(listener, carrier).await.unwrap();
+    let base = carrier.base_url();
+    let settings = [
+        ("PLIVO_API_BASE", base.as_str()),
+        ("PLIVO_AUTH_ID", auth_id.as_str()),
+        ("PLIVO_AUTH_TOKEN", token.as_str()),
+        ("PLIVO_CPS", "1000"),
+        ("MAX_CALLS_PER_MINUTE", "60000"),
+        ("MAX_PROCESSED_TIME", "1000"),
+        // A call that rings is asked after in every round.
+        ("MAX_RINGING_TIME", "1"),
+        ("CALL_TIMEOUT_MINUTES", "10"),
+    ];
+    let edge = Edge::start_with("rounds", &settings, |_, router| router).await;
+    let (_, key) = edge.tenant("Acme").await;
+    let mut calls = Vec::new();
+    let patches = [
+        json!({}),
+        json!({ "ringDurationMs": { "min": 600_000, "max": 600_000 } }),
+        json!({ "dialFaults": { "errorBefore": { "next": 1 } } }),
+    ];
+    for (index, patch) in patches.iter().enumerate() {
+        carrier.patch_options(patch).unwrap();
+        let answer = json!({ "type": "speak", "text": "Hello" });
+        let body = json!({ "from": FROM, "to": contact(index), "answer": answer });
+        let call = edge.post(&key, "/v1/calls", &body).await.expect(201);
+        assert_ne!(call["status"], "failed", "{call}");
+        calls.push(format!("/v1/calls/{}", call["id"].as_str().unwrap()));
+    }
+    until("one has ended and one rings", async || {
+        let live = carrier.calls().into_iter().filter(|call| call.accepted);
+        let mut statuses: Vec<_> = live.map(|call| call.status).collect();
+        statuses.sort_unstable();
+        statuses == ["busy", "ringing"]
+    })
+    .await;
+    // Only after three times MAX_PROCESSED_TIME a dial that the carrier does not know was never sent.
+    until_passed(now_ms(), Duration::from_secs(3)).await;
+    let round = async || {
+        let done = edge.post(ADMIN, "/v1/tick", &json!({})).await.expect(200);
+        ["asked", "ended", "withdrawn", "givenUp"].map(|name| done[name].as_u64().unwrap())
+    };
+    let read = async || {
+        let read = calls
+            .iter()
+            .map(async |path| edge.get(&key, path).await.expect(200));
+        futures_util::future::join_all(read).await
+    };
+    assert_eq!(round().await, [3, 2, 0, 0]);
+    let after = read().await;
+    let seen: Vec<_> = after
+        .iter()
+        .map(|call| (call["status"].as_str().unwrap(), &call["outcome"]))
+        .collect();
+    let expected = [
+        ("busy", &json!("busy")),
+        ("ringing", &Value::Null),
+        ("failed", &json!("carrier_error")),
+    ];
+    assert_eq!(seen, expected);
+    for _ in 0..2 {
+        assert_eq!(round().await, [1, 0, 0, 0]);
+        assert_eq!(read().await, after);
+    }
+    assert_eq!(carrier.stats().requests, 3);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mongodb::bson::{Document, doc};
 use reqwest::Method;
 use ringmaster::simulator::{DialRecord, SimulatorOptions};
 use serde_json::Value;
@@ -73,6 +74,25 @@ impl World {
         );
         assert!(stats.duplicates.by_call.is_empty(), "{stats:?}");
         assert!(stats.duplicates.by_campaign_to.is_empty(), "{stats:?}");
+    }
+}
+
+/// What must hold in every world, whatever happened in it: no dial was sent twice (promise P2), and whoever does not live
+/// holds no slot (promise P10).
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let duplicates = self.simulator.stats().duplicates;
+        assert!(duplicates.by_call.is_empty(), "{duplicates:?}");
+        let live = ["dialing", "queued", "ringing", "in-progress"];
+        let leaked = doc! { "slots": { "$exists": true }, "status": { "$nin": live } };
+        let found = self.database.blocking(async |database| {
+            let calls = database.collection::<Document>("activeCalls");
+            calls.find_one(leaked).await.ok().flatten()
+        });
+        assert_eq!(found.flatten(), None, "a call that is over holds slots");
     }
 }
 
