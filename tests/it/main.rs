@@ -8,16 +8,15 @@
 
 mod helpers;
 
-mod ambiguous;
 mod auth;
 mod breaker;
 mod campaign_flow;
 mod campaign_input;
-mod carrier_faults;
 mod clients;
 mod counts;
 mod crash;
 mod demo;
+mod dialer;
 mod embedded;
 mod errors;
 mod handover;
@@ -25,14 +24,14 @@ mod idempotency;
 mod limits;
 mod lists;
 mod logs;
-mod lost_webhooks;
 mod migrate_cli;
 mod mongo_away;
 mod openapi;
 mod operations;
 mod pause;
+mod reconciler;
 mod signature;
 mod simulator;
 mod tidy;
-mod webhooks_order;
+mod webhooks;
 mod zombie;

@@ -223,24 +223,3 @@ impl World {
         served
     }
 }
-
-/// Fails unless every contact is under exactly one heading of this progress (promise P4).
-#[track_caller]
-pub(crate) fn assert_adds_up(progress: &Value) {
-    let count = |value: &Value| {
-        let count = value.as_u64();
-        count.unwrap_or_else(|| panic!("{value} is no count: {progress}"))
-    };
-    let sum_of = |name: &str| -> u64 {
-        let counts = progress[name].as_object().unwrap().values();
-        counts.map(count).sum()
-    };
-    let number = |name: &str| count(&progress[name]);
-    let sum = number("pending")
-        + number("waitingRetry")
-        + number("inFlight")
-        + number("uncertain")
-        + sum_of("final")
-        + sum_of("skipped");
-    assert_eq!(number("total"), sum, "{progress}");
-}
