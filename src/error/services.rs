@@ -6,7 +6,7 @@ use crate::domain::list::ListStatus;
 use crate::services::auth::AuthError;
 use crate::services::clients::ClientError;
 use crate::services::imports::{FileFault, ImportError, UploadFault};
-use crate::services::lists::DeleteError;
+use crate::services::lists::ListError;
 
 use super::{ApiError, FieldFault};
 
@@ -115,24 +115,24 @@ impl From<FileFault> for ApiError {
     }
 }
 
-impl From<DeleteError> for ApiError {
-    fn from(error: DeleteError) -> Self {
+impl From<ListError> for ApiError {
+    fn from(error: ListError) -> Self {
         match error {
-            DeleteError::NotFound => Self::not_found("list"),
-            DeleteError::NotReady(status) => {
+            ListError::NotFound => Self::not_found("list"),
+            ListError::NotReady(status) => {
                 let status = match status {
                     ListStatus::Importing => "importing",
                     ListStatus::Ready => "ready",
                     ListStatus::Failed => "failed",
                 };
-                let detail = format!("The list is {status}; only a ready one can be deleted.");
+                let detail = format!("The list is {status}; it can be used once it is ready.");
                 Self::conflict("list_not_ready", detail)
             }
-            DeleteError::InUse => Self::conflict(
+            ListError::InUse => Self::conflict(
                 "list_in_use",
                 "A campaign that is scheduled, running or paused uses the list: cancel it first.",
             ),
-            DeleteError::Store(error) => error.into(),
+            ListError::Store(error) => error.into(),
         }
     }
 }

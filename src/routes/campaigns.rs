@@ -223,12 +223,14 @@ impl From<CampaignError> for ApiError {
                     .map(|(path, reason)| FieldFault::at(path, reason)),
             ),
             CampaignError::NotFound => Self::not_found("campaign"),
-            CampaignError::NoSuchList => Self::not_found("list"),
+            CampaignError::NoSuchList => Self::not_found("list")
+                .with_errors([FieldFault::at("listId", "there is no such list")]),
             CampaignError::Suspended => Self::forbidden("The client is suspended."),
             CampaignError::ListNotReady => Self::conflict(
                 "list_not_ready",
                 "The list is still being imported, or its import failed.",
-            ),
+            )
+            .with_errors([FieldFault::at("listId", "the list is not ready")]),
             CampaignError::EmptyList => {
                 Self::invalid([FieldFault::at("listId", "the list has no contacts")])
             }

@@ -229,7 +229,10 @@ async fn delete(
 #[utoipa::path(
     get, path = "/v1/lists/{id}/contacts", tag = "lists",
     params(("id" = String, Path, description = "The list's id."), PageQuery),
-    responses((status = 200, description = "A page of contacts.", body = Page<ContactOut>))
+    responses(
+        (status = 200, description = "A page of contacts.", body = Page<ContactOut>),
+        (status = 409, description = "It is not ready.", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 async fn contacts(
     State(state): State<AppState>,
@@ -238,9 +241,9 @@ async fn contacts(
     AppQuery(query): AppQuery<PageQuery>,
 ) -> ApiResult<AppJson<Page<ContactOut>>> {
     let page = query.request::<u64>()?;
-    find(&state, principal, id).await?;
+    let list = find(&state, principal, id).await?;
     let from = page.after.map_or(0, |seq| seq.saturating_add(1));
-    let read = state.lists.contacts(id, from, page.fetch()).await?;
+    let read = state.lists.contacts(&list, from, page.fetch()).await?;
     let show = |contact| ContactOut::new(contact, principal);
     Ok(AppJson(page.page(
         read,

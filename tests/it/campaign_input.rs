@@ -131,10 +131,11 @@ async fn what_belongs_to_another_client_does_not_exist() {
     let (_, owner) = world.client(json!({ "name": "Owner" })).await;
     let (_, other) = world.client(json!({ "name": "Other" })).await;
     let list = owner.list_of(0, 2).await;
-    other
+    let problem = other
         .post("/v1/campaigns", &campaign(&list))
         .await
         .problem(404, "not_found");
+    assert!(names(&problem, "listId"), "{problem}");
     let id = owner.campaign(&list, json!({})).await;
     owner.until_status(&id, "completed").await;
     let call = owner.get(&format!("/v1/campaigns/{id}/calls")).await.ok()["items"][0]["id"]

@@ -364,6 +364,19 @@ async fn a_half_sent_upload_is_never_usable_and_leaves_nothing() {
     edge.delete(&key, &path(list))
         .await
         .problem(409, "list_not_ready");
+    edge.get(&key, &format!("{}/contacts", path(list)))
+        .await
+        .problem(409, "list_not_ready");
+    let campaign = json!({
+        "campaignName": "Early", "listId": list["id"], "fromNumber": "+12025550100",
+        "answer": {"type": "speak", "text": "Hello"},
+    });
+    let problem = edge
+        .post(&key, "/v1/campaigns", &campaign)
+        .await
+        .problem(409, "list_not_ready");
+    assert_eq!(problem["errors"][0]["path"], "listId");
+    assert_eq!(edge.count("plivoCampaign").await, 0);
     drop(stream);
     eventually("nothing is left", async || nothing_is_left(&edge).await).await;
 }
