@@ -44,10 +44,7 @@ async fn create(
     AppJson(body): AppJson<CampaignIn>,
 ) -> ApiResult<Created<CampaignOut>> {
     let scope = principal.scope(body.client_id)?.client();
-    let new = body
-        .into_new(id)
-        .map_err(|fault| ApiError::invalid([fault]))?;
-    let campaign = state.campaigns.create(scope, new).await?;
+    let campaign = state.campaigns.create(scope, body.into_new(id)).await?;
     Ok(Created(CampaignOut::of(
         campaign,
         principal.may_see_numbers(),

@@ -43,7 +43,8 @@ async fn create(
     NewId(id): NewId<ClientId>,
     AppJson(body): AppJson<ClientIn>,
 ) -> ApiResult<Created<ClientOut>> {
-    let client = state.clients.create(id, body.into_new()?).await?;
+    let (new, faults) = body.into_new();
+    let client = state.clients.create(id, new, faults).await?;
     Ok(Created(client.into()))
 }
 
@@ -109,7 +110,8 @@ async fn patch(
     AppPath(id): AppPath<ClientId>,
     AppJson(body): AppJson<ClientPatchIn>,
 ) -> ApiResult<AppJson<ClientOut>> {
-    let client = state.clients.patch(id, body.into_patch()?).await?;
+    let (patch, faults) = body.into_patch();
+    let client = state.clients.patch(id, patch, faults).await?;
     Ok(AppJson(client.into()))
 }
 

@@ -58,10 +58,30 @@ async fn a_campaign_that_cannot_be_is_refused_with_the_path_of_its_fault() {
             "answer.url",
         ),
         (
+            "answer",
+            json!({ "type": "speak", "text": "Hello", "foo": 1 }),
+            "answer.foo",
+        ),
+        (
+            "answer",
+            json!({ "text": 7, "type": "speak" }),
+            "answer.text",
+        ),
+        ("answer", json!({ "text": "Hello" }), "answer.type"),
+        ("answer", json!({ "type": "dance" }), "answer.type"),
+        (
+            "answer",
+            json!({ "type": "stream", "url": "wss://h", "extraHeaders": { "a": 1 } }),
+            "answer.extraHeaders.a",
+        ),
+        ("machineDetection", json!("perhaps"), "machineDetection"),
+        ("machineDetection", json!(1), "machineDetection"),
+        (
             "window",
             json!({ "days": [], "start": "09:00", "end": "17:00", "timeZone": "contact" }),
             "window.days",
         ),
+        ("pacing", json!({ "interval": 1 }), "pacing.interval"),
         (
             "retry",
             json!({ "maxAttempts": 0, "delaysSeconds": [60], "outcomes": ["busy"] }),
@@ -79,6 +99,24 @@ async fn a_campaign_that_cannot_be_is_refused_with_the_path_of_its_fault() {
         ("scheduledAt", json!("tomorrow"), "scheduledAt"),
     ] {
         refused(&operator, &with(good.clone(), field, value), path).await;
+    }
+    let mut all = good.clone();
+    for (field, value) in [
+        ("campaignName", json!(" ")),
+        ("fromNumber", json!("call me")),
+        ("answer", json!({ "type": "stream", "text": "Hello" })),
+        ("maxConcurrentCalls", json!(0)),
+    ] {
+        all = with(all, field, value);
+    }
+    for path in [
+        "campaignName",
+        "fromNumber",
+        "answer.url",
+        "answer.text",
+        "maxConcurrentCalls",
+    ] {
+        refused(&operator, &all, path).await;
     }
     assert_eq!(operator.get("/v1/campaigns").await.ok()["items"], json!([]));
     assert_eq!(world.simulator.stats().requests, 0, "nobody was dialed");
