@@ -148,6 +148,16 @@ impl Answer {
         }
     }
 
+    /// Whether the callee would hear nothing: a rendered text of which nothing is left, because all of it was to come from
+    /// values that the contact does not have. Such a call is not made; it would be billed all the same.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        match self {
+            Self::Speak { text, .. } => text.chars().all(|c| c.is_whitespace() || c.is_control()),
+            Self::Stream { .. } | Self::Play { .. } | Self::Xml { .. } => false,
+        }
+    }
+
     /// Fills the contact's values in. Values in URLs and headers are percent-encoded. What the carrier would refuse as too
     /// long is cut: the end of a spoken text, whole values in a URL, whole headers in the order of their names.
     pub fn render(&self, contact: &Contact) -> Self {
@@ -550,6 +560,21 @@ mod tests {
             r#"{"type":"stream","url":"wss://h/S%C3%A3o%20Paulo%2F%3F?n=Ada%20%26%20Bob","extraHeaders":{"c":"xS%C3%A3o%20Paulo%2F%3F"}}"#,
         );
         assert!(stream.render(&contact) == expected);
+    }
+
+    #[test]
+    fn a_text_of_which_nothing_is_left_is_silent() {
+        for (text, name, is_silent) in [
+            ("{{firstName}}", "", true),
+            ("{{firstName}} {{town}}", " \u{1}", true),
+            ("{{firstName}}", "Ada", false),
+            ("Hi {{firstName}}", "", false),
+        ] {
+            let answer = answer(&format!(r#"{{"type":"speak","text":"{text}"}}"#));
+            let rendered = answer.render(&contact(name, ""));
+            assert_eq!(rendered.is_silent(), is_silent, "{text}");
+        }
+        assert!(!answer(r#"{"type":"play","url":"https://h/{{city}}"}"#).is_silent());
     }
 
     #[test]

@@ -258,6 +258,16 @@ async fn a_single_call_takes_the_same_path() {
             json!({ "type": "speak", "text": "Hi {{tag}}" }),
             "answer.text",
         ),
+        (
+            "answer",
+            json!({ "type": "speak", "text": "{{firstName}}" }),
+            "answer.text",
+        ),
+        (
+            "answer",
+            json!({ "type": "speak", "text": "Hi", "url": "https://h/x" }),
+            "answer.url",
+        ),
         ("extra", json!(true), "extra"),
     ] {
         let problem = operator

@@ -83,12 +83,17 @@ impl CallIn {
         let (Some(from), Some(to), Ok(answer)) = (from, to, answer) else {
             return Err(faults);
         };
+        let answer = rendered(&answer, &to, self.first_name);
+        if answer.is_silent() {
+            let reason = "has nothing to say once the names are filled in";
+            faults.push(FieldFault::at("answer.text", reason));
+        }
         if !faults.is_empty() {
             return Err(faults);
         }
         let settings = CallSettings {
             from,
-            answer: rendered(&answer, &to, self.first_name),
+            answer,
             warmup_url: self.warmup_url,
             machine_detection: self.machine_detection.and_then(MachineDetectionIn::wanted),
             time_limit_s: self.time_limit_seconds,
