@@ -49,6 +49,60 @@ async fn a_database_is_checked_and_brought_up_to_date() {
     assert_eq!(check.code, 0, "{}", check.stdout);
     assert!(!check.stdout.contains("create index"), "{}", check.stdout);
     assert_eq!(run(&["migrate"], &settings).await.code, 0);
+
+    // An index that has the name and does something else holds no promise.
+    let mongo = client(&database.uri).await.database(&database.name);
+    let calls = mongo.collection::<Document>("activeCalls");
+    calls.drop_index("slots_unique").await.unwrap();
+    let weaker = IndexModel::builder()
+        .keys(doc! { "slots": 1 })
+        .options(
+            IndexOptions::builder()
+                .name("slots_unique".to_owned())
+                .build(),
+        )
+        .build();
+    calls.create_index(weaker).await.unwrap();
+    let check = run(&["migrate", "--check"], &settings).await;
+    assert_eq!(check.code, 1, "{}", check.stdout);
+    assert!(
+        check
+            .stdout
+            .starts_with("activeCalls: index slots_unique has other"),
+        "{}",
+        check.stdout
+    );
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_program_is_left_alone() {
+    let world = World::new("migrate-newer", quick_carrier()).await;
+    let settings = world.settings(&[]);
+    let mongo = client(&world.database.uri)
+        .await
+        .database(&world.database.name);
+    let schema = mongo.collection::<Document>("schema");
+    let newer = doc! { "_id": "schema", "version": 99 };
+    schema.insert_one(newer).await.unwrap();
+    for arguments in [&["migrate"][..], &["migrate", "--check"]] {
+        let refused = run(arguments, &settings).await;
+        assert_eq!(refused.code, 1, "{arguments:?}: {}", refused.stdout);
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(said.contains("run the newer program"), "{said}");
+    }
+    let served = Served::start(settings).await;
+    until("it has tried", async || {
+        !served
+            .process
+            .logged("the database is not ready")
+            .is_empty()
+    })
+    .await;
+    assert_eq!(served.admin().get("/health/ready").await.status, 503);
+    let health = served.admin().get("/health").await.ok();
+    assert_eq!(health["status"], "unavailable", "{health}");
+    let collections = mongo.list_collection_names().await.unwrap();
+    assert_eq!(collections, ["schema"], "nothing was created");
 }
 
 #[tokio::test]
