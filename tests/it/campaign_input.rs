@@ -1,9 +1,12 @@
 //! What campaigns and calls refuse: each fault has its status, its code and the path of its field, and nothing is written.
 
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Document, doc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::helpers::app::{Api, FROM, Reply, World, quick_carrier};
+use crate::helpers::mongod;
 
 fn campaign(list: &str) -> Value {
     json!({
@@ -208,6 +211,38 @@ async fn what_belongs_to_another_client_does_not_exist() {
             .len(),
         2
     );
+}
+
+/// It wrote ids as text, and had no attempts and epochs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_earlier_system_wrote_is_found_by_its_client() {
+    let world = World::new("earlier", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (client, owner) = world.client(json!({ "name": "Owner" })).await;
+    let (_, other) = world.client(json!({ "name": "Other" })).await;
+    let mongo = mongod::client(&world.database.uri)
+        .await
+        .database(&world.database.name);
+    let (campaign, call) = (ObjectId::new(), ObjectId::new());
+    let old_campaign = doc! {
+        "_id": campaign, "clientId": &client, "listId": ObjectId::new().to_hex(), "campaignName": "Old",
+        "fromNumber": "12025550100", "wssUrl": "wss://bot.example.com", "status": "completed",
+    };
+    let old_call = doc! {
+        "_id": call, "clientId": &client, "from": "12025550100", "to": "+12015550000", "status": "completed",
+    };
+    for (collection, document) in [("plivoCampaign", old_campaign), ("activeCalls", old_call)] {
+        let collection = mongo.collection::<Document>(collection);
+        collection.insert_one(document).await.unwrap();
+    }
+    for (list, id) in [("/v1/campaigns", campaign), ("/v1/calls", call)] {
+        let found = owner.get(list).await.ok();
+        assert_eq!(found["items"][0]["id"], id.to_hex(), "{found}");
+        assert_eq!(other.get(list).await.ok()["items"], json!([]));
+        let path = format!("{list}/{}", id.to_hex());
+        owner.get(&path).await.ok();
+        other.get(&path).await.problem(404, "not_found");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
