@@ -212,7 +212,7 @@ impl Imports {
         if outcome.is_err()
             && let Err(error) = self.store.list_remove(id).await
         {
-            tracing::warn!(%error, list.id = %id, "a failed import is left for the sweep");
+            tracing::warn!(%error, listId = %id, "a failed import is left for the sweep");
         }
         outcome
     }

@@ -106,7 +106,7 @@ impl Lists {
         let store = self.store.clone();
         drop(self.lifecycle.spawn_work(async move {
             if let Err(error) = store.list_remove(id).await {
-                tracing::warn!(%error, list.id = %id, "a deleted list is left for the sweep");
+                tracing::warn!(%error, listId = %id, "a deleted list is left for the sweep");
             }
         }));
         Ok(())
