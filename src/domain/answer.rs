@@ -43,18 +43,12 @@ pub enum Answer {
         #[schema(example = "wss://bot.example.com/call?tag={{tag}}")]
         url: String,
         /// Audio format: `audio/x-l16;rate=8000`, `audio/x-l16;rate=16000` or `audio/x-mulaw;rate=8000`.
-        #[serde(
-            rename = "contentType",
-            default,
-            skip_serializing_if = "Option::is_none"
-        )]
+        #[serde(rename = "contentType")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         content_type: Option<String>,
         /// Handed to the bot when the stream starts. Names are letters and digits; at most 512 bytes in all.
-        #[serde(
-            rename = "extraHeaders",
-            default,
-            skip_serializing_if = "Option::is_none"
-        )]
+        #[serde(rename = "extraHeaders")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         extra_headers: Option<BTreeMap<String, String>>,
     },
     /// Reads a text aloud and hangs up.

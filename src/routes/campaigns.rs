@@ -4,7 +4,7 @@ use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::dto::call::{CallOut, CallQuery};
+use super::dto::call::{CallOut, CampaignCallQuery};
 use super::dto::campaign::{CampaignIn, CampaignOut, CampaignQuery, CommandedOut, ProgressOut};
 use super::dto::page::{Page, PageQuery};
 use super::extract::{AppJson, AppPath, AppQuery, Created, NewId, Writer};
@@ -32,10 +32,10 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 ///
 /// It starts at once, or by itself at `scheduledAt`. Contacts are dialed in the order of the list, each once.
 #[utoipa::path(post, path = "/v1/campaigns", tag = "campaigns", request_body = CampaignIn,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Send it again with the same key and nothing is created twice.")),
     responses(
         (status = 201, description = "Created", body = CampaignOut),
-        (status = 409, description = "The list is not ready, or the key is in use", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such list or client, or it is someone else's", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The list is not ready, or an earlier request with this Idempotency-Key is still being worked on", body = Problem, content_type = "application/problem+json"),
     ))]
 async fn create(
     State(state): State<AppState>,
@@ -176,7 +176,7 @@ async fn progress(
 }
 
 /// List a campaign's calls, newest first
-#[utoipa::path(get, path = "/v1/campaigns/{id}/calls", tag = "campaigns", params(("id" = String, Path, description = "Campaign id"), CallQuery),
+#[utoipa::path(get, path = "/v1/campaigns/{id}/calls", tag = "campaigns", params(("id" = String, Path, description = "Campaign id"), CampaignCallQuery),
     responses(
         (status = 200, description = "A page", body = Page<CallOut>),
     ))]
@@ -184,11 +184,11 @@ async fn calls(
     State(state): State<AppState>,
     principal: Principal,
     AppPath(id): AppPath<CampaignId>,
-    AppQuery(query): AppQuery<CallQuery>,
+    AppQuery(query): AppQuery<CampaignCallQuery>,
 ) -> ApiResult<AppJson<Page<CallOut>>> {
     let campaign = state
         .campaigns
-        .get(id, principal.scope(query.client_id)?.client())
+        .get(id, principal.scope(None)?.client())
         .await?;
     let page = PageQuery {
         limit: query.limit,

@@ -159,10 +159,13 @@ async fn bodies_that_are_none_are_refused() {
         .get("/v1/campaigns/0123456789abcdef01234567")
         .await
         .problem(404, "not_found");
-    operator
-        .get("/v1/campaigns?statuss=running")
-        .await
-        .problem(400, "invalid_query");
+    for query in [
+        "/v1/campaigns?statuss=running",
+        // Whose calls is in the path; a second campaign would be ignored.
+        "/v1/campaigns/0123456789abcdef01234567/calls?campaignId=0123456789abcdef01234567",
+    ] {
+        operator.get(query).await.problem(400, "invalid_query");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

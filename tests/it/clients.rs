@@ -25,6 +25,9 @@ async fn a_client_is_created_with_defaults_changed_and_listed() {
     });
     assert_eq!(client, expected);
     assert_eq!(edge.get(ADMIN, &path).await.expect(200), expected);
+    let (viewer, _) = edge.key(client["id"].as_str().unwrap(), "viewer").await;
+    let seen = edge.get(&viewer, &path).await.expect(200);
+    assert_eq!(seen["callerIds"], json!(["+*******0100"]));
 
     let change =
         json!({"company": "Acme Ltd", "email": null, "maxConcurrentCalls": 3, "callerIds": []});

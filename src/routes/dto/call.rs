@@ -247,6 +247,22 @@ pub struct HungUpOut {
     pub hung_up: bool,
 }
 
+/// Which calls of a campaign to list.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CampaignCallQuery {
+    /// Items of the page, 1 to 500; 50 if not given.
+    pub limit: Option<u32>,
+    /// `nextCursor` of the page before.
+    pub cursor: Option<String>,
+    /// Only with this outcome.
+    pub outcome: Option<Outcome>,
+    /// Only with this status.
+    #[param(value_type = Option<String>)]
+    pub status: Option<CallStatus>,
+}
+
 /// Which calls to list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

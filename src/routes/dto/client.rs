@@ -99,7 +99,7 @@ pub struct ClientOut {
     max_calls_per_minute: u32,
     /// Live calls that nobody else can take away from it.
     guaranteed_calls: u32,
-    /// The caller IDs that it may use; empty = any.
+    /// The caller IDs that it may use; empty = any. Masked for viewers.
     caller_ids: Vec<String>,
     /// Live calls at most with one caller ID.
     max_calls_per_caller_id: Option<u32>,
@@ -184,12 +184,14 @@ fn numbers(texts: &[String], faults: &mut Vec<Fault>) -> Vec<PhoneNumber> {
     numbers
 }
 
-impl From<Client> for ClientOut {
-    fn from(client: Client) -> Self {
+impl ClientOut {
+    /// The client for somebody who may or may not see phone numbers.
+    #[must_use]
+    pub fn of(client: Client, may_see_numbers: bool) -> Self {
         let caller_ids = client
             .caller_ids
             .iter()
-            .map(|number| number.as_str().to_owned());
+            .map(|number| super::number(number, may_see_numbers));
         Self {
             id: client.id.to_string(),
             name: client.name,
