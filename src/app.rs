@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 use crate::config::{Config, Faults};
+use crate::domain::ids::ContainerId;
 use crate::domain::transition::Deadlines;
 use crate::router::router;
 use crate::services::auth::Auth;
@@ -28,7 +29,7 @@ use crate::services::parts::Parts;
 use crate::services::reconciler::Reconciler;
 use crate::services::single_calls::SingleCalls;
 use crate::services::slots::Slots;
-use crate::services::store::{Store, StoreError};
+use crate::services::store::{self, Store, StoreError};
 use crate::services::wake::Wake;
 use crate::services::warmup::Warmup;
 use crate::services::webhooks::Webhooks;
@@ -205,7 +206,7 @@ pub async fn assemble(config: Config) -> Result<Assembly, BuildError> {
             watch,
             dialing,
         ),
-        monitoring: Monitoring::new(store.clone(), clock.clone(), dialing),
+        monitoring: Monitoring::new(store.clone(), clock.clone(), &config),
         single_calls: SingleCalls::new(parts, dialing.slot_wait),
         calls,
         dispatcher,
@@ -256,7 +257,7 @@ fn parts(
         clock.clone(),
         base_url.unwrap_or_else(|| unreachable!("require_serve saw it")),
     );
-    let container = uuid::Uuid::new_v4().to_string();
+    let container = store::new_id::<ContainerId>().to_string();
     Ok(Parts {
         slots: Slots::new(store.clone(), dialing.global_max_calls, wake.clone()),
         warmup: Warmup::new(config.warmup.clone())?,

@@ -1,17 +1,18 @@
 //! The commands of the binary: `serve`, `migrate`, `demo`, `simulate`, `openapi`, `healthcheck`.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Subcommand;
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 
 use crate::app::{Application, Ended};
-use crate::config::Config;
+use crate::config::{Carrier, Config};
 use crate::services::store::Store;
 use crate::simulator::{Simulator, SimulatorOptions};
 use crate::utils::lifecycle::shutdown_signal;
@@ -34,7 +35,7 @@ pub enum Command {
     },
     /// Run a whole campaign on an embedded MongoDB and the carrier simulator, and prove its promises.
     Demo(demo::Arguments),
-    /// Serve the carrier simulator.
+    /// Serve the carrier simulator. Its account is PLIVO_AUTH_ID with PLIVO_AUTH_TOKEN where they are set, else that of its options.
     Simulate {
         /// Address to listen at.
         #[arg(long, default_value = "127.0.0.1:9090")]
@@ -118,7 +119,7 @@ async fn migrate(check: bool) -> anyhow::Result<ExitCode> {
 async fn simulate(listen: SocketAddr, options: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let config = Config::from_env()?;
     telemetry::init(&config.log_filter, config.log_json)?;
-    let options = match options {
+    let mut options: SimulatorOptions = match options {
         Some(path) => {
             let text = std::fs::read_to_string(&path)
                 .with_context(|| format!("{} cannot be read", path.display()))?;
@@ -127,14 +128,39 @@ async fn simulate(listen: SocketAddr, options: Option<PathBuf>) -> anyhow::Resul
         }
         None => SimulatorOptions::default(),
     };
+    use_account(&config.carrier, &mut options);
+    let (account, is_default) = (options.auth_id.clone(), has_default_token(&options));
     let simulator = Simulator::start(TcpListener::bind(listen).await?, options).await?;
+    let base = simulator.base_url();
+    let token = if is_default {
+        SimulatorOptions::DEFAULT_TOKEN
+    } else {
+        "(the token that you chose)"
+    };
     print(&format!(
-        "The carrier simulator listens at {0}; its books are at {0}/simulator/stats and {0}/simulator/calls",
-        simulator.base_url()
+        "The carrier simulator listens at {base} for the account {account}; its books are at {base}/simulator/stats and \
+         {base}/simulator/calls.\nFor `serve`: PLIVO_API_BASE={base} PLIVO_AUTH_ID={account} PLIVO_AUTH_TOKEN={token}"
     ))?;
     shutdown_signal()?.await;
     simulator.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The account that the environment names wins over the one of the options: the same settings then fit `serve`.
+fn use_account(carrier: &Carrier, options: &mut SimulatorOptions) {
+    if let Some(auth_id) = &carrier.auth_id {
+        options.auth_id.clone_from(auth_id);
+    }
+    if !carrier.auth_tokens.is_empty() {
+        let tokens = carrier.auth_tokens.iter();
+        options.auth_tokens = tokens
+            .map(|token| token.expose_secret().to_owned())
+            .collect();
+    }
+}
+
+fn has_default_token(options: &SimulatorOptions) -> bool {
+    options.auth_tokens == [SimulatorOptions::DEFAULT_TOKEN]
 }
 
 async fn healthcheck() -> anyhow::Result<ExitCode> {
@@ -143,8 +169,9 @@ async fn healthcheck() -> anyhow::Result<ExitCode> {
         .timeout(HEALTH_TIME)
         .no_proxy()
         .build()?;
+    let address = SocketAddr::new(own_address(config.http.host), config.http.port);
     let answer = http
-        .get(format!("http://127.0.0.1:{}/health/live", config.http.port))
+        .get(format!("http://{address}/health/live"))
         .send()
         .await?;
     Ok(if answer.status().is_success() {
@@ -152,6 +179,15 @@ async fn healthcheck() -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Where a service that is bound to `host` can be asked from its own machine.
+fn own_address(host: IpAddr) -> IpAddr {
+    match host {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        bound => bound,
+    }
 }
 
 fn print(line: &str) -> std::io::Result<()> {

@@ -180,7 +180,7 @@ impl Config {
             http: Http {
                 host: env.parse("HOST", IpAddr::from([0, 0, 0, 0])),
                 port: env.parse("PORT", 8080),
-                allowed_origins: env.list("ALLOWED_ORIGINS"),
+                allowed_origins: env.origins("ALLOWED_ORIGINS"),
                 allow_private_urls: env.parse("ALLOW_PRIVATE_URLS", false),
             },
             mongo: read_mongo(&mut env),
@@ -198,7 +198,7 @@ impl Config {
             warmup: Warmup {
                 enabled: env.parse("BOT_WARMUP_ENABLED", true),
                 url: env.url("BOT_WARMUP_URL"),
-                timeout: env.millis("BOT_WARMUP_TIMEOUT", 60_000),
+                timeout: env.some_millis("BOT_WARMUP_TIMEOUT", 60_000),
                 retries: env.parse("BOT_WARMUP_RETRIES", 3),
                 ttl: env.millis("BOT_WARMUP_TTL", 30_000),
             },
@@ -341,7 +341,7 @@ fn read_mongo(env: &mut Reader<'_>) -> Mongo {
 fn read_carrier(env: &mut Reader<'_>) -> Carrier {
     let default_api = || Url::parse("https://api.plivo.com").ok();
     Carrier {
-        base_url: env.url("BASE_URL"),
+        base_url: env.base_url("BASE_URL"),
         auth_id: env
             .text("PLIVO_AUTH_ID")
             .or_else(|| env.text("PLIVO_ACCOUNT_SID")),
@@ -351,7 +351,7 @@ fn read_carrier(env: &mut Reader<'_>) -> Carrier {
             .map(SecretString::from)
             .collect(),
         api_base: env
-            .url("PLIVO_API_BASE")
+            .base_url("PLIVO_API_BASE")
             .or_else(default_api)
             .unwrap_or_else(|| unreachable!("a constant URL parses")),
         calls_per_second: env.parse("PLIVO_CPS", 2.0),
@@ -367,10 +367,10 @@ fn read_dialing(env: &mut Reader<'_>) -> Dialing {
         default_calls_per_minute: env.parse("MAX_CALLS_PER_MINUTE", 10),
         rate_window: env.millis("RATE_LIMIT_WINDOW", 60_000),
         call_timeout: Duration::from_secs_f64(60.0 * env.positive("CALL_TIMEOUT_MINUTES", 10.0)),
-        cleanup_interval: env.millis("CLEANUP_INTERVAL", 300_000),
+        cleanup_interval: env.some_millis("CLEANUP_INTERVAL", 300_000),
         max_processed: env.millis("MAX_PROCESSED_TIME", 60_000),
-        max_ringing: env.millis("MAX_RINGING_TIME", 180_000),
-        max_ongoing: env.millis("MAX_ONGOING_TIME", 3_600_000),
+        max_ringing: env.some_millis("MAX_RINGING_TIME", 180_000),
+        max_ongoing: env.some_millis("MAX_ONGOING_TIME", 3_600_000),
         high_utilization_percent: env.percent("HIGH_UTILIZATION_THRESHOLD", 80),
         failed_rate_percent: env.percent("FAILED_CALL_RATE_THRESHOLD", 25),
     }
@@ -434,6 +434,32 @@ mod tests {
             ]
         );
         assert!(!faults.to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn times_of_nothing_and_addresses_that_never_match_are_faults() {
+        for (name, value) in [
+            ("MAX_RINGING_TIME", "0"),
+            ("MAX_ONGOING_TIME", "0"),
+            ("CLEANUP_INTERVAL", "0"),
+            ("BOT_WARMUP_TIMEOUT", "0"),
+            ("ALLOWED_ORIGINS", "https://a.example,app.example"),
+            ("ALLOWED_ORIGINS", "https://a.example/"),
+            ("ALLOWED_ORIGINS", "https://a.example/app"),
+            ("ALLOWED_ORIGINS", "https://A.example"),
+            ("ALLOWED_ORIGINS", "https://a.example:443"),
+            ("ALLOWED_ORIGINS", "null"),
+            ("BASE_URL", "https://a.example/?x=1"),
+            ("BASE_URL", "https://a.example/#x"),
+            ("PLIVO_API_BASE", "https://a.example?x=1"),
+        ] {
+            let faults = read(&[(name, value)]).unwrap_err().0;
+            let names: Vec<_> = faults.iter().map(|fault| fault.name).collect();
+            assert_eq!(names, [name], "{value}");
+        }
+        for origins in ["*", "https://a.example, http://localhost:3000", ""] {
+            assert!(read(&[("ALLOWED_ORIGINS", origins)]).is_ok(), "{origins}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::domain::list::RejectedRow;
 use crate::domain::role::NotYours;
 use crate::services::store::StoreError;
 
-pub use services::{IN_PROGRESS_RETRY_AFTER, REQUEST_IN_PROGRESS};
+pub use services::{IN_PROGRESS_RETRY_AFTER, KEY_REUSED, REQUEST_IN_PROGRESS};
 
 /// Seconds after which a request that met an unreachable database is worth another try: a failover takes about two.
 const DATABASE_RETRY_AFTER: u32 = 2;

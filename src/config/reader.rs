@@ -69,6 +69,15 @@ impl<'a> Reader<'a> {
         Duration::from_millis(value)
     }
 
+    /// Likewise, of which nothing would be no time at all.
+    pub(super) fn some_millis(&mut self, name: &'static str, default: u64) -> Duration {
+        let value = self.millis(name, default);
+        if value.is_zero() {
+            self.fault(name, "must be at least 1 ms");
+        }
+        value
+    }
+
     pub(super) fn positive(&mut self, name: &'static str, default: f64) -> f64 {
         let value = self.parse(name, default);
         if value > 0.0 && value <= 10_000.0 {
@@ -97,6 +106,22 @@ impl<'a> Reader<'a> {
             .filter(|item| !item.is_empty())
             .map(str::to_owned)
             .collect()
+    }
+
+    /// Origins as browsers send them, or `*`: any other text would never match, and nobody would see why.
+    pub(super) fn origins(&mut self, name: &'static str) -> Vec<String> {
+        let origins = self.list(name);
+        let is_origin = |text: &String| {
+            let url = Url::parse(text).ok();
+            let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+            text == "*" || url.is_some_and(|url| url.origin().ascii_serialization() == *text)
+        };
+        if !origins.iter().all(is_origin) {
+            let reason = "must be a list of origins such as https://app.example.com (scheme, host and port, \
+                nothing behind), or *";
+            self.fault(name, reason);
+        }
+        origins
     }
 
     pub(super) fn name(&mut self, name: &'static str, default: &str) -> String {
@@ -135,5 +160,18 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// A URL to which paths are appended.
+    pub(super) fn base_url(&mut self, name: &'static str) -> Option<Url> {
+        let url = self.url(name)?;
+        if url.query().is_some() {
+            self.fault(
+                name,
+                "must be a URL without a query: paths are appended to it",
+            );
+            return None;
+        }
+        Some(url)
     }
 }

@@ -35,12 +35,7 @@ type Faults = Vec<(String, String)>;
 
 /// What to do when the callee picks up. Text, URLs and header values may use `{{firstName}}` and list columns.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(
-    tag = "type",
-    rename_all = "lowercase",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
+#[serde(tag = "type", rename_all = "lowercase")]
 pub enum Answer {
     /// Connects the call's audio to a bot, both ways, over a WebSocket.
     Stream {
@@ -48,9 +43,11 @@ pub enum Answer {
         #[schema(example = "wss://bot.example.com/call?tag={{tag}}")]
         url: String,
         /// Audio format: `audio/x-l16;rate=8000`, `audio/x-l16;rate=16000` or `audio/x-mulaw;rate=8000`.
+        #[serde(rename = "contentType")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content_type: Option<String>,
         /// Handed to the bot when the stream starts. Names are letters and digits; at most 512 bytes in all.
+        #[serde(rename = "extraHeaders")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         extra_headers: Option<BTreeMap<String, String>>,
     },
@@ -142,6 +139,16 @@ impl Answer {
             Ok(())
         } else {
             Err(faults)
+        }
+    }
+
+    /// Whether the callee would hear nothing: a rendered text of which nothing is left, because all of it was to come from
+    /// values that the contact does not have. Such a call is not made; it would be billed all the same.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        match self {
+            Self::Speak { text, .. } => text.chars().all(|c| c.is_whitespace() || c.is_control()),
+            Self::Stream { .. } | Self::Play { .. } | Self::Xml { .. } => false,
         }
     }
 
@@ -442,17 +449,17 @@ mod tests {
     }
 
     #[test]
-    fn unknown_types_and_fields_are_refused() {
+    fn unknown_types_are_refused_and_what_a_newer_program_stored_is_not() {
         for json in [
             r#"{"url":"wss://h"}"#,
             r#"{"type":"dance","url":"wss://h"}"#,
             r#"{"type":"stream"}"#,
-            r#"{"type":"stream","url":"wss://h","text":"x"}"#,
-            r#"{"type":"play","url":"https://h","content_type":"x"}"#,
             r#"{"type":"speak","text":1}"#,
         ] {
             assert!(serde_json::from_str::<Answer>(json).is_err(), "{json}");
         }
+        let newer = r#"{"type":"speak","text":"x","loop":2}"#;
+        assert!(serde_json::from_str::<Answer>(newer).is_ok());
     }
 
     #[test]
@@ -547,6 +554,21 @@ mod tests {
             r#"{"type":"stream","url":"wss://h/S%C3%A3o%20Paulo%2F%3F?n=Ada%20%26%20Bob","extraHeaders":{"c":"xS%C3%A3o%20Paulo%2F%3F"}}"#,
         );
         assert!(stream.render(&contact) == expected);
+    }
+
+    #[test]
+    fn a_text_of_which_nothing_is_left_is_silent() {
+        for (text, name, is_silent) in [
+            ("{{firstName}}", "", true),
+            ("{{firstName}} {{town}}", " \u{1}", true),
+            ("{{firstName}}", "Ada", false),
+            ("Hi {{firstName}}", "", false),
+        ] {
+            let answer = answer(&format!(r#"{{"type":"speak","text":"{text}"}}"#));
+            let rendered = answer.render(&contact(name, ""));
+            assert_eq!(rendered.is_silent(), is_silent, "{text}");
+        }
+        assert!(!answer(r#"{"type":"play","url":"https://h/{{city}}"}"#).is_silent());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Clients (tenants), their limits, and their API keys.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -59,15 +61,16 @@ pub struct Client {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The field, as on the wire.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     /// What is wrong with it.
     pub reason: String,
 }
 
 impl Fault {
-    fn new(path: &'static str, reason: impl Into<String>) -> Self {
+    /// The fault of one field.
+    pub fn new(path: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
         Self {
-            path,
+            path: path.into(),
             reason: reason.into(),
         }
     }

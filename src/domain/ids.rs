@@ -88,6 +88,10 @@ id!(
     ClientId
 );
 id!(
+    /// A container: one run of this program.
+    ContainerId
+);
+id!(
     /// An API key's record (never the key itself).
     KeyId
 );

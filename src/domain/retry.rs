@@ -26,7 +26,7 @@ const RETRYABLE: [Outcome; 8] = [
 
 /// When and how often a contact is dialed again. The default never retries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RetryPolicy {
     /// Attempts in all, the first one included: 1 to 10.
     pub max_attempts: u32,

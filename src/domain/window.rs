@@ -20,7 +20,7 @@ const DAYS_AHEAD: i64 = 14;
 
 /// Days and hours in which calls may start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Window {
     /// The days on which the window opens, at least one.
     pub days: Vec<Day>,

@@ -6,16 +6,26 @@ use crate::domain::list::ListStatus;
 use crate::services::auth::AuthError;
 use crate::services::clients::ClientError;
 use crate::services::imports::{FileFault, ImportError, UploadFault};
-use crate::services::lists::DeleteError;
+use crate::services::lists::ListError;
 
 use super::{ApiError, FieldFault};
 
 /// Code of the answer to a request that is being worked on by another.
 pub const REQUEST_IN_PROGRESS: &str = "request_in_progress";
+/// Code of the refusal of a key that was used for another request.
+pub const KEY_REUSED: &str = "idempotency_key_reused";
 /// Seconds after which a request that is being worked on is worth another look.
 pub const IN_PROGRESS_RETRY_AFTER: u32 = 5;
 /// Seconds after which an import may have its turn.
 const IMPORT_RETRY_AFTER: u32 = 15;
+
+impl ApiError {
+    /// 422: the `Idempotency-Key` was used for another request.
+    pub fn key_reused() -> Self {
+        let detail = "This Idempotency-Key was used for another request: take a new one for each.";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, KEY_REUSED, detail)
+    }
+}
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
@@ -70,6 +80,7 @@ impl From<ImportError> for ApiError {
                 "An earlier request with this Idempotency-Key is still being worked on.",
             )
             .with_retry_after(IN_PROGRESS_RETRY_AFTER),
+            ImportError::OtherUpload => Self::key_reused(),
             ImportError::Busy => Self::too_many_requests(
                 "Other imports are running; nothing of this one was kept.",
                 IMPORT_RETRY_AFTER,
@@ -92,7 +103,7 @@ impl From<UploadFault> for ApiError {
                 "The upload ended before it was complete; nothing of it was kept.",
             ),
             UploadFault::TooLarge(limit) => Self::payload_too_large(limit),
-            UploadFault::Late(part) => Self::invalid_field(part, "must come before the file"),
+            UploadFault::Part(part, reason) => Self::invalid_field(part, reason),
         }
     }
 }
@@ -115,24 +126,24 @@ impl From<FileFault> for ApiError {
     }
 }
 
-impl From<DeleteError> for ApiError {
-    fn from(error: DeleteError) -> Self {
+impl From<ListError> for ApiError {
+    fn from(error: ListError) -> Self {
         match error {
-            DeleteError::NotFound => Self::not_found("list"),
-            DeleteError::NotReady(status) => {
+            ListError::NotFound => Self::not_found("list"),
+            ListError::NotReady(status) => {
                 let status = match status {
                     ListStatus::Importing => "importing",
                     ListStatus::Ready => "ready",
                     ListStatus::Failed => "failed",
                 };
-                let detail = format!("The list is {status}; only a ready one can be deleted.");
+                let detail = format!("The list is {status}; it can be used once it is ready.");
                 Self::conflict("list_not_ready", detail)
             }
-            DeleteError::InUse => Self::conflict(
+            ListError::InUse => Self::conflict(
                 "list_in_use",
                 "A campaign that is scheduled, running or paused uses the list: cancel it first.",
             ),
-            DeleteError::Store(error) => error.into(),
+            ListError::Store(error) => error.into(),
         }
     }
 }

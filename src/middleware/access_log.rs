@@ -71,13 +71,14 @@ fn render(response: Response, error: &ApiError, id: &str) -> Response {
     Response::from_parts(parts, Body::from(body))
 }
 
-/// The caller's own id if it is short and harmless, else a new one.
+/// The caller's own id if it is short and harmless, else a new one. One without a letter may be a phone number.
 fn request_id(headers: &HeaderMap) -> String {
     let is_harmless = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b':');
     headers
         .get(X_REQUEST_ID)
         .and_then(|value| value.to_str().ok())
         .filter(|id| (1..=MAX_ID_CHARS).contains(&id.len()) && id.bytes().all(is_harmless))
+        .filter(|id| id.bytes().any(|c| c.is_ascii_alphabetic()))
         .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
@@ -144,6 +145,7 @@ mod tests {
         let kept = |id: &str| request_id(&headers(X_REQUEST_ID, id)) == id;
         assert!(kept("a1-B2_c.3:4") && kept(&"x".repeat(128)));
         assert!(!kept(&"x".repeat(129)) && !kept("") && !kept("a b") && !kept("+14155550123"));
+        assert!(!kept("14155550123") && !kept("1-415-555.0123"));
         assert_eq!(request_id(&HeaderMap::new()).len(), 36);
     }
 

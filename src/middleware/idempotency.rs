@@ -2,27 +2,34 @@
 
 use std::time::Duration;
 
-use axum::RequestExt;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
 
 use crate::domain::role::Principal;
-use crate::error::{ApiError, ApiResult, FieldFault, IN_PROGRESS_RETRY_AFTER, REQUEST_IN_PROGRESS};
-use crate::services::idempotency::{LIFE_SIGN_INTERVAL, ShownOnce, StoredAnswer, Turn, Work};
+use crate::error::{
+    ApiError, ApiResult, FieldFault, IN_PROGRESS_RETRY_AFTER, KEY_REUSED, REQUEST_IN_PROGRESS,
+};
+use crate::services::idempotency::{
+    FormDigest, FormSaid, LIFE_SIGN_INTERVAL, ShownOnce, StoredAnswer, Turn, Work,
+};
+use crate::services::imports::{MAX_FORM_BYTES, MAX_JSON_BYTES, UploadFault};
 use crate::state::AppState;
 
 use super::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
 
 /// Longest key.
 const MAX_KEY_CHARS: usize = 200;
-/// Longest body that is part of a request's digest: the longest JSON that any route takes. Forms are not part of it,
-/// because they are not kept in memory.
-const MAX_BODY: usize = 32 * 1024 * 1024;
+/// Longest body that is part of a request's digest: the longest JSON that any route takes. Forms are not kept in memory;
+/// what they say is compared when they have been read.
+const MAX_BODY: usize = MAX_JSON_BYTES;
 /// Time for it to arrive.
 const BODY_TIME: Duration = Duration::from_secs(120);
+/// A form that is only compared may be silent for so long.
+const FORM_SILENCE: Duration = Duration::from_secs(60);
 /// Longest answer that is kept.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
@@ -50,21 +57,20 @@ pub async fn idempotency(
         .await?;
     let work = match turn {
         Turn::Work(work) => work,
-        Turn::Replay(answer) => return replay(answer),
+        Turn::Replay(answer) => {
+            if let Some(form) = &answer.form
+                && *form != said_by(request, &state).await?
+            {
+                return Err(ApiError::key_reused());
+            }
+            return replay(answer);
+        }
         Turn::InProgress => {
             let detail = "An earlier request with this Idempotency-Key is still being worked on.";
             return Err(ApiError::conflict(REQUEST_IN_PROGRESS, detail)
                 .with_retry_after(IN_PROGRESS_RETRY_AFTER));
         }
-        Turn::Mismatch => {
-            let detail =
-                "This Idempotency-Key was used for another request: take a new one for each.";
-            return Err(ApiError::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                detail,
-            ));
-        }
+        Turn::Mismatch => return Err(ApiError::key_reused()),
     };
     request.extensions_mut().insert(work.reserved());
     let response = run(&work, request, next).await;
@@ -96,15 +102,16 @@ fn key(method: &Method, headers: &HeaderMap) -> ApiResult<Option<String>> {
 
 /// Reads the body for the digest, except a form.
 async fn with_body(request: Request) -> ApiResult<(Request, Bytes)> {
+    const FORM: &[u8] = b"multipart/";
     let content_type = request.headers().get(header::CONTENT_TYPE);
-    let is_form = content_type.is_some_and(|value| value.as_bytes().starts_with(b"multipart/"));
-    if is_form {
+    let content_type = content_type.and_then(|value| value.as_bytes().get(..FORM.len()));
+    if content_type.is_some_and(|start| start.eq_ignore_ascii_case(FORM)) {
         return Ok((request, Bytes::new()));
     }
-    let (parts, body) = request.with_limited_body().into_parts();
+    let (parts, body) = request.into_parts();
     let incomplete =
         || ApiError::malformed("body_incomplete", "The body ended before it was complete.");
-    let body = tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await;
+    let body = timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await;
     let body = body.map_err(|_| incomplete())?.map_err(|error| {
         let is_too_long = std::error::Error::source(&error)
             .is_some_and(|source| source.to_string().contains("length limit"));
@@ -114,6 +121,30 @@ async fn with_body(request: Request) -> ApiResult<(Request, Bytes)> {
         }
     })?;
     Ok((Request::from_parts(parts, Body::from(body.clone())), body))
+}
+
+/// What a form says whose answer is known already.
+async fn said_by(mut request: Request, state: &AppState) -> ApiResult<String> {
+    let incomplete = || ApiError::from(UploadFault::Incomplete);
+    DefaultBodyLimit::max(MAX_FORM_BYTES).apply(&mut request);
+    let form = Multipart::from_request(request, state).await;
+    let mut form = form.map_err(|_| incomplete())?;
+    let mut digest = FormDigest::default();
+    loop {
+        let part = timeout(FORM_SILENCE, form.next_field()).await;
+        let Some(mut part) = part.map_err(|_| incomplete())?.map_err(|_| incomplete())? else {
+            let FormSaid(said) = digest.finish();
+            return Ok(said);
+        };
+        digest.part(part.name().unwrap_or_default());
+        loop {
+            let bytes = timeout(FORM_SILENCE, part.chunk()).await;
+            match bytes.map_err(|_| incomplete())?.map_err(|_| incomplete())? {
+                Some(bytes) => digest.feed(&bytes),
+                None => break,
+            }
+        }
+    }
 }
 
 /// Runs the work, with a life sign now and then.
@@ -135,7 +166,9 @@ async fn run(work: &Work, request: Request, next: Next) -> Response {
 /// taken over.
 async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
     let error = response.extensions().get::<ApiError>();
-    let is_elsewhere = error.is_some_and(|error| error.code() == REQUEST_IN_PROGRESS);
+    // The resource is there, made by another try or for another form.
+    let is_elsewhere =
+        error.is_some_and(|error| [REQUEST_IN_PROGRESS, KEY_REUSED].contains(&error.code()));
     if response.status().is_server_error() || is_elsewhere {
         // It may have been carried out all the same: a retry works with the same id and finds what there is.
         settle(work.abandon().await);
@@ -150,6 +183,7 @@ async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
         .await
         .map_err(ApiError::internal)?;
     let content_type = parts.headers.get(header::CONTENT_TYPE);
+    let form = parts.extensions.get::<FormSaid>();
     let is_secret = parts.extensions.get::<ShownOnce>().is_some();
     settle(
         work.complete(StoredAnswer {
@@ -158,6 +192,7 @@ async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
                 .and_then(|value| value.to_str().ok())
                 .map(str::to_owned),
             body: (!is_secret).then(|| body.to_vec()),
+            form: form.map(|FormSaid(said)| said.clone()),
         })
         .await,
     );

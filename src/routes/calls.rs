@@ -34,10 +34,9 @@ pub(super) fn making_router() -> OpenApiRouter<AppState> {
 /// then answers 429 without having dialed. The answer has the call as it stands after the carrier was asked; status
 /// `dialing` means that the carrier did not answer in time: what became of it follows.
 #[utoipa::path(post, path = "/v1/calls", tag = "calls", request_body = CallIn,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Send it again with the same key and nobody is called twice.")),
     responses(
         (status = 201, description = "The call", body = CallOut),
-        (status = 409, description = "The key is in use", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such client, or it is not the caller's", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "All slots are taken: see Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
 async fn create(

@@ -4,7 +4,7 @@ use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::dto::call::{CallOut, CallQuery};
+use super::dto::call::{CallOut, CampaignCallQuery};
 use super::dto::campaign::{CampaignIn, CampaignOut, CampaignQuery, CommandedOut, ProgressOut};
 use super::dto::page::{Page, PageQuery};
 use super::extract::{AppJson, AppPath, AppQuery, Created, NewId, Writer};
@@ -32,10 +32,10 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 ///
 /// It starts at once, or by itself at `scheduledAt`. Contacts are dialed in the order of the list, each once.
 #[utoipa::path(post, path = "/v1/campaigns", tag = "campaigns", request_body = CampaignIn,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Send it again with the same key and nothing is created twice.")),
     responses(
         (status = 201, description = "Created", body = CampaignOut),
-        (status = 409, description = "The list is not ready, or the key is in use", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such list or client, or it is someone else's", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The list is not ready, or an earlier request with this Idempotency-Key is still being worked on", body = Problem, content_type = "application/problem+json"),
     ))]
 async fn create(
     State(state): State<AppState>,
@@ -44,10 +44,7 @@ async fn create(
     AppJson(body): AppJson<CampaignIn>,
 ) -> ApiResult<Created<CampaignOut>> {
     let scope = principal.scope(body.client_id)?.client();
-    let new = body
-        .into_new(id)
-        .map_err(|fault| ApiError::invalid([fault]))?;
-    let campaign = state.campaigns.create(scope, new).await?;
+    let campaign = state.campaigns.create(scope, body.into_new(id)).await?;
     Ok(Created(CampaignOut::of(
         campaign,
         principal.may_see_numbers(),
@@ -179,7 +176,7 @@ async fn progress(
 }
 
 /// List a campaign's calls, newest first
-#[utoipa::path(get, path = "/v1/campaigns/{id}/calls", tag = "campaigns", params(("id" = String, Path, description = "Campaign id"), CallQuery),
+#[utoipa::path(get, path = "/v1/campaigns/{id}/calls", tag = "campaigns", params(("id" = String, Path, description = "Campaign id"), CampaignCallQuery),
     responses(
         (status = 200, description = "A page", body = Page<CallOut>),
     ))]
@@ -187,11 +184,11 @@ async fn calls(
     State(state): State<AppState>,
     principal: Principal,
     AppPath(id): AppPath<CampaignId>,
-    AppQuery(query): AppQuery<CallQuery>,
+    AppQuery(query): AppQuery<CampaignCallQuery>,
 ) -> ApiResult<AppJson<Page<CallOut>>> {
     let campaign = state
         .campaigns
-        .get(id, principal.scope(query.client_id)?.client())
+        .get(id, principal.scope(None)?.client())
         .await?;
     let page = PageQuery {
         limit: query.limit,
@@ -223,12 +220,14 @@ impl From<CampaignError> for ApiError {
                     .map(|(path, reason)| FieldFault::at(path, reason)),
             ),
             CampaignError::NotFound => Self::not_found("campaign"),
-            CampaignError::NoSuchList => Self::not_found("list"),
+            CampaignError::NoSuchList => Self::not_found("list")
+                .with_errors([FieldFault::at("listId", "there is no such list")]),
             CampaignError::Suspended => Self::forbidden("The client is suspended."),
             CampaignError::ListNotReady => Self::conflict(
                 "list_not_ready",
                 "The list is still being imported, or its import failed.",
-            ),
+            )
+            .with_errors([FieldFault::at("listId", "the list is not ready")]),
             CampaignError::EmptyList => {
                 Self::invalid([FieldFault::at("listId", "the list has no contacts")])
             }

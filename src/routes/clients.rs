@@ -33,7 +33,8 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     request_body = ClientIn,
     responses(
         (status = 201, description = "The client.", body = ClientOut),
-        (status = 409, description = "The guarantees of all clients would be more than GLOBAL_MAX_CALLS.",
+        (status = 409, description = "The guarantees of all clients would be more than GLOBAL_MAX_CALLS, or an earlier \
+            request with this Idempotency-Key is still being worked on.",
             body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -43,8 +44,9 @@ async fn create(
     NewId(id): NewId<ClientId>,
     AppJson(body): AppJson<ClientIn>,
 ) -> ApiResult<Created<ClientOut>> {
-    let client = state.clients.create(id, body.into_new()?).await?;
-    Ok(Created(client.into()))
+    let (new, faults) = body.into_new();
+    let client = state.clients.create(id, new, faults).await?;
+    Ok(Created(ClientOut::of(client, true)))
 }
 
 /// Lists clients, newest first.
@@ -65,7 +67,7 @@ async fn list(
     Ok(AppJson(page.page(
         read,
         |client| client.id.to_string(),
-        ClientOut::from,
+        |client| ClientOut::of(client, true),
     )))
 }
 
@@ -87,7 +89,7 @@ async fn get(
         .map_err(|_| ApiError::not_found("client"))?;
     let client = state.clients.get(id).await?;
     let client = client.ok_or_else(|| ApiError::not_found("client"))?;
-    Ok(AppJson(client.into()))
+    Ok(AppJson(ClientOut::of(client, principal.may_see_numbers())))
 }
 
 /// Changes a client.
@@ -109,8 +111,9 @@ async fn patch(
     AppPath(id): AppPath<ClientId>,
     AppJson(body): AppJson<ClientPatchIn>,
 ) -> ApiResult<AppJson<ClientOut>> {
-    let client = state.clients.patch(id, body.into_patch()?).await?;
-    Ok(AppJson(client.into()))
+    let (patch, faults) = body.into_patch();
+    let client = state.clients.patch(id, patch, faults).await?;
+    Ok(AppJson(ClientOut::of(client, true)))
 }
 
 /// Creates an API key for a client.
@@ -120,7 +123,11 @@ async fn patch(
     post, path = "/v1/clients/{id}/keys", tag = "clients",
     params(("id" = String, Path, description = "The client's id.")),
     request_body = KeyIn,
-    responses((status = 201, description = "The key.", body = KeyCreated))
+    responses(
+        (status = 201, description = "The key.", body = KeyCreated),
+        (status = 409, description = "An earlier request with this Idempotency-Key was answered, and a key is shown once; or \
+            it is still being worked on.", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 async fn create_key(
     State(state): State<AppState>,

@@ -97,7 +97,8 @@ async fn ready(State(state): State<AppState>) -> Response {
 )]
 async fn details(State(state): State<AppState>) -> AppJson<HealthDetails> {
     let database = database_answers(&state).await;
-    let status = match (state.lifecycle.is_stopping(), database) {
+    let is_well = state.is_prepared() && database;
+    let status = match (state.lifecycle.is_stopping(), is_well) {
         (true, _) => Health::Stopping,
         (false, true) => Health::Ok,
         (false, false) => Health::Unavailable,

@@ -18,28 +18,22 @@ use crate::domain::list::{ContactList, RejectedRow};
 use crate::domain::phone::CountryCode;
 use crate::domain::role::Principal;
 use crate::error::{ApiError, ApiResult, Problem};
-use crate::services::idempotency::ReservedId;
-use crate::services::imports::{NewList, UploadFault};
+use crate::services::idempotency::{FormDigest, FormSaid, ReservedId};
+use crate::services::imports::{MAX_FORM_BYTES, MAX_JSON_BYTES, NewList, UploadFault};
 use crate::state::AppState;
 
 use super::dto::list::{ContactOut, ListForm, ListIn, ListOut};
 use super::dto::page::{Page, PageQuery};
 use super::extract::{AppJson, AppPath, AppQuery, Created, Writer, read_json};
 
-/// Longest file.
-const FILE_LIMIT: usize = 512 * 1024 * 1024;
-/// What the form around a file may add.
-const FORM_SLACK: usize = 64 * 1024;
-/// Longest JSON list.
-const JSON_LIST_LIMIT: usize = 32 * 1024 * 1024;
-/// Time for it to arrive.
+/// Time for a list in JSON to arrive.
 const JSON_TIME: Duration = Duration::from_secs(120);
 
 /// The route that imports; a file takes longer than other requests may.
 pub(super) fn import_router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(create))
-        .layer(DefaultBodyLimit::max(FILE_LIMIT + FORM_SLACK))
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
 }
 
 /// The other routes of this file.
@@ -59,6 +53,8 @@ struct CreateQuery {
     /// Whose it will be; for admins, who may also say so in the body.
     #[param(value_type = Option<String>)]
     client_id: Option<ClientId>,
+    /// The country of numbers without a country code (ISO 3166-1 alpha-2), where the body does not say.
+    default_country: Option<String>,
 }
 
 /// Which lists to show.
@@ -77,12 +73,21 @@ struct ListQuery {
 
 /// What all three ways to name a list's properties come down to.
 struct Properties {
-    name: String,
+    /// In a form it may come behind the file.
+    name: Option<String>,
     default_country: Option<String>,
     client_id: Option<ClientId>,
 }
 
 impl Properties {
+    fn or(self, query: CreateQuery) -> Self {
+        Self {
+            name: self.name,
+            default_country: self.default_country.or(query.default_country),
+            client_id: self.client_id.or(query.client_id),
+        }
+    }
+
     fn into_new(self, principal: Principal, reservation: Option<ReservedId>) -> ApiResult<NewList> {
         let default_country = self.default_country.filter(|text| !text.trim().is_empty());
         let default_country = default_country
@@ -104,7 +109,8 @@ impl Properties {
 /// Imports a contact list.
 ///
 /// Good rows are kept; duplicates (of a number) and bad rows are counted and reported with line and reason. A list is
-/// usable only once it is `ready`; a refused or broken upload leaves nothing behind. In the form, `file` must be the last part.
+/// usable only once it is `ready`; a refused or broken upload leaves nothing behind. In a form, `defaultCountry` and `clientId`
+/// must come before `file`, or be query parameters: they decide how its rows are read. `name` may come behind it.
 #[utoipa::path(
     post, path = "/v1/lists", tag = "lists",
     params(CreateQuery),
@@ -120,31 +126,25 @@ async fn create(
     AppQuery(query): AppQuery<CreateQuery>,
     reserved: Option<Extension<ReservedId>>,
     request: Request,
-) -> ApiResult<Created<ListOut>> {
+) -> ApiResult<(Option<Extension<FormSaid>>, Created<ListOut>)> {
     let reservation = reserved.map(|Extension(reserved)| reserved);
-    let list = if upload::is_form(request.headers()) {
-        let settle = |properties: Properties| {
-            let client_id = properties.client_id.or(query.client_id);
-            Properties {
-                client_id,
-                ..properties
-            }
-            .into_new(principal, reservation)
-        };
-        upload::import(&state, request, settle).await?
+    let (list, said) = if upload::is_form(request.headers()) {
+        let settle = |properties: Properties| properties.or(query).into_new(principal, reservation);
+        let digest = reservation.map(|_| FormDigest::default());
+        upload::import(&state, request, settle, digest).await?
     } else {
-        let body = tokio::time::timeout(JSON_TIME, read_json(request, JSON_LIST_LIMIT)).await;
+        let body = tokio::time::timeout(JSON_TIME, read_json(request, MAX_JSON_BYTES)).await;
         let body = body.map_err(|_| ApiError::from(UploadFault::Incomplete))?;
         let body: ListIn = body.map_err(name_both_types)?;
         let properties = Properties {
-            name: body.name,
+            name: Some(body.name),
             default_country: body.default_country,
-            client_id: body.client_id.or(query.client_id),
+            client_id: body.client_id,
         };
-        let new = properties.into_new(principal, reservation)?;
-        state.imports.import_json(new, body.contacts).await?
+        let new = properties.or(query).into_new(principal, reservation)?;
+        (state.imports.import_json(new, body.contacts).await?, None)
     };
-    Ok(Created(list.into()))
+    Ok((said.map(Extension), Created(list.into())))
 }
 
 fn name_both_types(error: ApiError) -> ApiError {
@@ -229,7 +229,10 @@ async fn delete(
 #[utoipa::path(
     get, path = "/v1/lists/{id}/contacts", tag = "lists",
     params(("id" = String, Path, description = "The list's id."), PageQuery),
-    responses((status = 200, description = "A page of contacts.", body = Page<ContactOut>))
+    responses(
+        (status = 200, description = "A page of contacts.", body = Page<ContactOut>),
+        (status = 409, description = "It is not ready.", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 async fn contacts(
     State(state): State<AppState>,
@@ -238,9 +241,9 @@ async fn contacts(
     AppQuery(query): AppQuery<PageQuery>,
 ) -> ApiResult<AppJson<Page<ContactOut>>> {
     let page = query.request::<u64>()?;
-    find(&state, principal, id).await?;
+    let list = find(&state, principal, id).await?;
     let from = page.after.map_or(0, |seq| seq.saturating_add(1));
-    let read = state.lists.contacts(id, from, page.fetch()).await?;
+    let read = state.lists.contacts(&list, from, page.fetch()).await?;
     let show = |contact| ContactOut::new(contact, principal);
     Ok(AppJson(page.page(
         read,

@@ -6,9 +6,9 @@ use utoipa_axum::routes;
 
 use super::dto::call::CallOut;
 use super::dto::monitoring::{
-    ActiveCallsOut, ActiveCallsQuery, ClientUtilization, ContainerOut, ContainersOut, TickOut,
-    UtilizationReport,
+    ActiveCallsOut, ActiveCallsQuery, ClientUtilization, ContainerOut, TickOut, UtilizationReport,
 };
+use super::dto::page::Page;
 use super::extract::{Admin, AppJson, AppQuery};
 use crate::domain::role::Principal;
 use crate::error::{ApiError, ApiResult};
@@ -88,14 +88,16 @@ async fn utilization(
 }
 
 /// The containers that are alive
+///
+/// Those with a sign of life within ORPHAN_DETECTION_THRESHOLD, the oldest first; all on one page.
 #[utoipa::path(get, path = "/v1/containers", tag = "monitoring",
     responses(
-        (status = 200, description = "Containers", body = ContainersOut),
+        (status = 200, description = "Containers", body = Page<ContainerOut>),
     ))]
 async fn containers(
     State(state): State<AppState>,
     _principal: Principal,
-) -> ApiResult<AppJson<ContainersOut>> {
+) -> ApiResult<AppJson<Page<ContainerOut>>> {
     let this = state.dispatcher.container().to_owned();
     let items = state
         .monitoring
@@ -104,7 +106,10 @@ async fn containers(
         .into_iter()
         .map(|driving| ContainerOut::of(driving, &this))
         .collect();
-    Ok(AppJson(ContainersOut { items }))
+    Ok(AppJson(Page {
+        items,
+        next_cursor: None,
+    }))
 }
 
 /// Do now what is due

@@ -2,11 +2,14 @@
 
 use utoipa::Modify;
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{Content, ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{
+    Content, ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response,
+    ResponseBuilder, Type,
+};
 
 use crate::error::{FieldFault, Problem};
 
@@ -26,6 +29,10 @@ const GUARDED: &str = "/v1/";
     tags(
         (name = "clients", description = "Tenants, their limits and their keys"),
         (name = "lists", description = "Contact lists"),
+        (name = "campaigns", description = "Lists that are being called: create, command, watch"),
+        (name = "calls", description = "Calls of campaigns, and single ones"),
+        (name = "monitoring", description = "What is going on now"),
+        (name = "webhooks", description = "For the carrier, which signs them"),
         (name = "operations", description = "For those who run it"),
     ),
     modifiers(&Security)
@@ -58,24 +65,48 @@ pub(super) fn base() -> OpenApi {
 pub(super) fn complete(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         if path.starts_with(GUARDED) {
-            operations(item).for_each(|operation| complete_operation(path, operation));
+            for (may_create, operation) in operations(item) {
+                complete_operation(path, operation, may_create);
+            }
         }
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+/// All operations of a path, each with whether it is a POST.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
     [
-        &mut item.get,
-        &mut item.post,
-        &mut item.put,
-        &mut item.patch,
-        &mut item.delete,
+        (false, &mut item.get),
+        (true, &mut item.post),
+        (false, &mut item.put),
+        (false, &mut item.patch),
+        (false, &mut item.delete),
     ]
     .into_iter()
-    .filter_map(Option::as_mut)
+    .filter_map(|(is_post, operation)| Some((is_post, operation.as_mut()?)))
 }
 
-fn complete_operation(path: &str, operation: &mut Operation) {
+/// The header that lets a request be repeated.
+fn idempotency_key() -> Parameter {
+    let description =
+        "Send it again with the same key, if the answer was lost: nothing is done twice.";
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some(description))
+        .build()
+}
+
+fn complete_operation(path: &str, operation: &mut Operation, is_post: bool) {
+    let creates = is_post && operation.responses.responses.contains_key("201");
+    let parameters = operation.parameters.get_or_insert_default();
+    let names_a_client = parameters
+        .iter()
+        .any(|known| matches!(known, RefOr::T(known) if known.name == "clientId"));
+    if creates {
+        parameters.push(RefOr::T(idempotency_key()));
+    }
     let scopes = std::iter::empty::<String>;
     operation.security = Some(vec![
         SecurityRequirement::new("bearer", scopes()),
@@ -95,9 +126,14 @@ fn complete_operation(path: &str, operation: &mut Operation) {
             "The role does not allow it, or the client is suspended.",
         ),
         (
-            path.contains('{'),
+            path.contains('{') || names_a_client,
             "404",
             "There is no such thing, or it is someone else's.",
+        ),
+        (
+            creates,
+            "409",
+            "An earlier request with this Idempotency-Key is still being worked on.",
         ),
         (has_body, "413", "The body is too long."),
         (has_body, "415", "The body is not sent as what it must be."),

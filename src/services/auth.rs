@@ -238,7 +238,7 @@ impl Auth {
         let store = self.store.clone();
         drop(self.lifecycle.spawn_work(async move {
             if let Err(error) = store.key_used(key, now).await {
-                tracing::debug!(%error, key.id = %key, "the use of a key was not noted");
+                tracing::debug!(%error, keyId = %key, "the use of a key was not noted");
             }
         }));
     }

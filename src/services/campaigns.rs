@@ -4,13 +4,13 @@ mod new;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-pub use new::NewCampaign;
+pub use new::{AskedCalls, NewCampaign};
 
 use super::dispatcher::Dispatcher;
 use super::store::calls::CallFilter;
 use super::store::campaigns::StatusChange;
 use super::store::{Store, StoreError, StoreResult};
-use crate::domain::campaign::{Campaign, CampaignStatus, Command};
+use crate::domain::campaign::{CallSettings, Campaign, CampaignStatus, Command};
 use crate::domain::client::ClientStatus;
 use crate::domain::ids::{CampaignId, ClientId, ListId};
 use crate::domain::list::{ContactList, ListStatus};
@@ -120,10 +120,10 @@ impl Campaigns {
             return Err(CampaignError::Suspended);
         }
         let faults = new::faults_of(&new, &list, &client.caller_ids, now);
-        if !faults.is_empty() {
+        let Some(calls) = new.calls.settings().filter(|_| faults.is_empty()) else {
             return Err(CampaignError::Invalid(faults));
-        }
-        let campaign = self.begin(new, &list, now);
+        };
+        let campaign = self.begin(new, calls, &list, now);
         match self.store.campaign_insert(&campaign).await {
             Ok(()) => {}
             Err(StoreError::Duplicate { .. }) => {
@@ -184,7 +184,13 @@ impl Campaigns {
         Ok(list)
     }
 
-    fn begin(&self, new: NewCampaign, list: &ContactList, now: DateTime<Utc>) -> Campaign {
+    fn begin(
+        &self,
+        new: NewCampaign,
+        calls: CallSettings,
+        list: &ContactList,
+        now: DateTime<Utc>,
+    ) -> Campaign {
         let starts_now = new.scheduled_at.is_none();
         let driver = self.dispatcher.as_driver().filter(|_| starts_now);
         Campaign {
@@ -192,7 +198,7 @@ impl Campaigns {
             client_id: list.client_id,
             list_id: new.list_id,
             name: new.name.trim().to_owned(),
-            calls: new.calls,
+            calls,
             status: if starts_now {
                 CampaignStatus::Running
             } else {

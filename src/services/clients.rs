@@ -77,11 +77,17 @@ impl Clients {
         }
     }
 
-    /// Creates a client. When the id exists already, an earlier try has created it, and it is returned as it is.
+    /// Creates a client. When the id exists already, an earlier try has created it, and it is returned as it is. `found` is
+    /// what was wrong with the request already: then it is refused, with what else is wrong.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn create(&self, id: ClientId, new: NewClient) -> Result<Client, ClientError> {
+    pub async fn create(
+        &self,
+        id: ClientId,
+        new: NewClient,
+        found: Vec<Fault>,
+    ) -> Result<Client, ClientError> {
         let guaranteed = new.guaranteed_calls;
         let client = Client {
             id,
@@ -100,8 +106,10 @@ impl Clients {
             status: ClientStatus::Active,
             created_at: self.clock.now(),
         };
-        self.change(id, |stored| Ok(stored.unwrap_or_else(|| client.clone())))
-            .await
+        self.change(id, &found, |stored| {
+            Ok(stored.unwrap_or_else(|| client.clone()))
+        })
+        .await
     }
 
     /// The client, if there is one.
@@ -136,12 +144,17 @@ impl Clients {
         self.store.key_list(client, after, limit).await.map(Some)
     }
 
-    /// Changes a client.
+    /// Changes a client. `found` is what was wrong with the request already: then it is refused, with what else is wrong.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn patch(&self, id: ClientId, patch: ClientPatch) -> Result<Client, ClientError> {
-        self.change(id, |stored| {
+    pub async fn patch(
+        &self,
+        id: ClientId,
+        patch: ClientPatch,
+        found: Vec<Fault>,
+    ) -> Result<Client, ClientError> {
+        self.change(id, &found, |stored| {
             let stored = stored.ok_or(ClientError::NotFound)?;
             Ok(patch.clone().apply(stored))
         })
@@ -151,11 +164,13 @@ impl Clients {
     async fn change(
         &self,
         id: ClientId,
+        found: &[Fault],
         change: impl Fn(Option<Client>) -> Result<Client, ClientError> + Send + Sync,
     ) -> Result<Client, ClientError> {
         let checked = |stored| {
             let client = change(stored)?;
-            let faults = client.faults();
+            let mut faults = found.to_vec();
+            faults.extend(client.faults());
             if faults.is_empty() {
                 Ok(client)
             } else {
@@ -187,11 +202,8 @@ impl Clients {
     ) -> Result<(ApiKey, SecretString), ClientError> {
         let mut faults: Vec<Fault> = label.as_deref().and_then(label_fault).into_iter().collect();
         if Principal::new(Some(client), role).is_none() {
-            let reason = "a client's key is for an operator or a viewer".to_owned();
-            faults.push(Fault {
-                path: "role",
-                reason,
-            });
+            let reason = "a client's key is for an operator or a viewer";
+            faults.push(Fault::new("role", reason));
         }
         if !faults.is_empty() {
             return Err(ClientError::Invalid(faults));

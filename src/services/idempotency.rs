@@ -29,6 +29,51 @@ pub const LIFE_SIGN_INTERVAL: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReservedId(pub [u8; 12]);
 
+/// What the form of a request said, in its answer's extensions: see [`FormDigest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormSaid(pub String);
+
+/// Digest of a form that is not kept in memory: it is fed while the form arrives. The same parts in another order, or
+/// between other boundaries, are the same form.
+#[derive(Debug, Default)]
+pub struct FormDigest {
+    parts: Vec<(String, Vec<u8>)>,
+    current: Option<(String, Sha256)>,
+}
+
+impl FormDigest {
+    /// The next part begins.
+    pub fn part(&mut self, name: &str) {
+        self.end_part();
+        self.current = Some((name.to_owned(), Sha256::new()));
+    }
+
+    /// More of the part.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if let Some((_, hash)) = &mut self.current {
+            hash.update(bytes);
+        }
+    }
+
+    /// The form is over.
+    #[must_use]
+    pub fn finish(mut self) -> FormSaid {
+        self.end_part();
+        self.parts.sort_unstable();
+        let parts = self.parts.iter();
+        let parts: Vec<&[u8]> = parts
+            .flat_map(|(name, said)| [name.as_bytes(), said.as_slice()])
+            .collect();
+        FormSaid(digest(&parts))
+    }
+
+    fn end_part(&mut self) {
+        if let Some((name, hash)) = self.current.take() {
+            self.parts.push((name, hash.finalize().to_vec()));
+        }
+    }
+}
+
 /// Marks an answer, in its extensions, that holds a secret: it is shown once and never stored.
 #[derive(Debug, Clone, Copy)]
 pub struct ShownOnce;
@@ -177,6 +222,25 @@ fn digest(parts: &[&[u8]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_is_what_its_parts_say() {
+        let said = |parts: &[(&str, &[&str])]| {
+            let mut digest = FormDigest::default();
+            for (name, chunks) in parts {
+                digest.part(name);
+                chunks
+                    .iter()
+                    .for_each(|chunk| digest.feed(chunk.as_bytes()));
+            }
+            digest.finish()
+        };
+        let form = said(&[("name", &["May"]), ("file", &["a", "b"])]);
+        assert_eq!(form, said(&[("file", &["ab"]), ("name", &["May"])]));
+        assert_ne!(form, said(&[("file", &["abc"]), ("name", &["May"])]));
+        assert_ne!(form, said(&[("file", &["ab"]), ("name", &["June"])]));
+        assert_ne!(form, said(&[("file", &["ab"])]));
+    }
 
     #[test]
     fn parts_do_not_run_into_each_other() {

@@ -20,7 +20,7 @@ use crate::domain::phone::CountryCode;
 use crate::utils::clock::Clock;
 use crate::utils::lifecycle::Lifecycle;
 
-use super::idempotency::ReservedId;
+use super::idempotency::{FormSaid, ReservedId};
 use super::store::lists::{RESERVATION_INDEX, Reserved, Stale};
 use super::store::{self, Store, StoreError};
 
@@ -28,6 +28,12 @@ pub use rows::FileFault;
 use rows::Intake;
 use run::Run;
 
+/// Longest file, in bytes.
+pub const MAX_FILE_BYTES: usize = 512 * 1024 * 1024;
+/// Longest form with a file: what is around the file takes little.
+pub const MAX_FORM_BYTES: usize = MAX_FILE_BYTES + 64 * 1024;
+/// Longest list in JSON, in bytes.
+pub const MAX_JSON_BYTES: usize = 32 * 1024 * 1024;
 /// Imports that run at once in one process: each keeps a set of numbers in memory.
 const MAX_IMPORTS: usize = 32;
 /// Batches written at once by one process: more would slow down the writes of live calls. Uploads wait for each other
@@ -44,9 +50,18 @@ pub enum Chunk {
     /// The next bytes of the file.
     Data(Bytes),
     /// The file and all that belongs to it has arrived.
-    End,
+    End(UploadEnd),
     /// It will not.
     Broken(UploadFault),
+}
+
+/// What is known of an upload when all of it has arrived.
+#[derive(Debug, Default)]
+pub struct UploadEnd {
+    /// The list's name, where it came behind the file.
+    pub name: Option<String>,
+    /// What the whole form said, where one request is to make one list only.
+    pub said: Option<FormSaid>,
 }
 
 /// Why an upload is not complete.
@@ -58,9 +73,9 @@ pub enum UploadFault {
     /// It is longer than allowed.
     #[error("the upload is longer than {0} bytes")]
     TooLarge(usize),
-    /// A part of the form came behind the file, where it cannot have its effect any more.
-    #[error("the part {0} must come before the file")]
-    Late(String),
+    /// A part of the form behind the file cannot be used: its name, and why.
+    #[error("the part {0} {1}")]
+    Part(String, &'static str),
 }
 
 /// A list to import.
@@ -68,8 +83,8 @@ pub enum UploadFault {
 pub struct NewList {
     /// Whose it will be.
     pub client: ClientId,
-    /// What its owner calls it.
-    pub name: String,
+    /// What its owner calls it; may come at the end of the upload.
+    pub name: Option<String>,
     /// The country of numbers without a country code.
     pub default_country: Option<CountryCode>,
     /// Lets one request make one list only.
@@ -102,6 +117,9 @@ pub enum ImportError {
     /// The same request is being worked on.
     #[error("the same upload is being imported")]
     InProgress,
+    /// The same request has made its list already, from another upload.
+    #[error("the list was made from another upload")]
+    OtherUpload,
     /// Enough imports are running.
     #[error("too many imports are running")]
     Busy,
@@ -170,7 +188,7 @@ impl Imports {
     }
 
     async fn import(&self, new: NewList, source: Source) -> Result<ContactList, ImportError> {
-        if let Some(fault) = name_fault(&new.name) {
+        if let Some(fault) = new.name.as_deref().and_then(name_fault) {
             return Err(ImportError::Name(fault));
         }
         let _place = self.places.try_acquire().map_err(|_| ImportError::Busy)?;
@@ -179,7 +197,7 @@ impl Imports {
         }
         let default_country = new.default_country;
         let mut run = match self.begin(new).await? {
-            Begun::Earlier(list) => return Ok(list),
+            Begun::Earlier(list, said) => return unchanged(list, said, source).await,
             Begun::New(run) => run,
         };
         let read = match source {
@@ -194,7 +212,7 @@ impl Imports {
         if outcome.is_err()
             && let Err(error) = self.store.list_remove(id).await
         {
-            tracing::warn!(%error, list.id = %id, "a failed import is left for the sweep");
+            tracing::warn!(%error, listId = %id, "a failed import is left for the sweep");
         }
         outcome
     }
@@ -206,7 +224,7 @@ impl Imports {
         let list = ContactList {
             id: store::new_id(),
             client_id: new.client,
-            name: new.name.trim().to_owned(),
+            name: new.name.unwrap_or_default().trim().to_owned(),
             status: ListStatus::Importing,
             total: 0,
             accepted: 0,
@@ -225,6 +243,7 @@ impl Imports {
                         lifecycle: self.lifecycle.clone(),
                         writes: self.writes.clone(),
                         list,
+                        said: None,
                         intake: Intake::default(),
                         last_sign: Instant::now(),
                     })));
@@ -234,8 +253,8 @@ impl Imports {
             }
             let earlier = reservation.unwrap_or_default();
             match self.store.list_of_reservation(earlier, RETRY_AFTER).await? {
-                Some(Reserved { list, .. }) if list.status == ListStatus::Ready => {
-                    return Ok(Begun::Earlier(list));
+                Some(Reserved { list, said, .. }) if list.status == ListStatus::Ready => {
+                    return Ok(Begun::Earlier(list, said.map(FormSaid)));
                 }
                 Some(Reserved { alive: true, .. }) => return Err(ImportError::InProgress),
                 Some(Reserved { list, .. }) => {
@@ -276,5 +295,28 @@ impl Imports {
 
 enum Begun {
     New(Box<Run>),
-    Earlier(ContactList),
+    /// With what the form said from which it was made.
+    Earlier(ContactList, Option<FormSaid>),
+}
+
+/// The list that an earlier try has made, if it was made from the same upload.
+async fn unchanged(
+    list: ContactList,
+    said: Option<FormSaid>,
+    source: Source,
+) -> Result<ContactList, ImportError> {
+    if let Source::Csv(mut upload) = source {
+        let end = loop {
+            match run::next_chunk(&mut upload).await {
+                Some(Chunk::Data(_)) => {}
+                Some(Chunk::End(end)) => break end,
+                Some(Chunk::Broken(fault)) => return Err(fault.into()),
+                None => return Err(UploadFault::Incomplete.into()),
+            }
+        };
+        if said.is_some() && said != end.said {
+            return Err(ImportError::OtherUpload);
+        }
+    }
+    Ok(list)
 }

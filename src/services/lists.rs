@@ -6,13 +6,13 @@ use crate::domain::ids::{ClientId, ListId};
 use crate::domain::list::{ContactList, ListStatus, RejectedRow};
 use crate::utils::lifecycle::Lifecycle;
 
-/// Why a list was not deleted.
+/// Why a list was not deleted, or its contacts not shown.
 #[derive(Debug, thiserror::Error)]
-pub enum DeleteError {
+pub enum ListError {
     /// There is none.
     #[error("no such list")]
     NotFound,
-    /// It is in this status; only ready ones can be deleted.
+    /// It is in this status; only ready ones can be deleted, and only their contacts are complete.
     #[error("the list is not ready")]
     NotReady(ListStatus),
     /// A campaign that has not ended uses it.
@@ -62,17 +62,21 @@ impl Lists {
         self.store.list_page(scope, after, limit).await
     }
 
-    /// At most `limit` contacts in the order of dialing, from `from_seq`.
+    /// At most `limit` contacts in the order of dialing, from `from_seq`. Of a list that is still imported none: it may
+    /// come to nothing, and its contacts with it.
     ///
     /// # Errors
-    /// Those of the store.
+    /// `NotReady`, or those of the store.
     pub async fn contacts(
         &self,
-        id: ListId,
+        list: &ContactList,
         from_seq: u64,
         limit: u32,
-    ) -> StoreResult<Vec<Contact>> {
-        self.store.contacts_range(id, from_seq, limit).await
+    ) -> Result<Vec<Contact>, ListError> {
+        if list.status != ListStatus::Ready {
+            return Err(ListError::NotReady(list.status));
+        }
+        Ok(self.store.contacts_range(list.id, from_seq, limit).await?)
     }
 
     /// The rows that the import refused, as many as are kept.
@@ -86,23 +90,23 @@ impl Lists {
     /// Deletes a list; its contacts go in the background.
     ///
     /// # Errors
-    /// See [`DeleteError`].
-    pub async fn delete(&self, list: &ContactList) -> Result<(), DeleteError> {
+    /// See [`ListError`].
+    pub async fn delete(&self, list: &ContactList) -> Result<(), ListError> {
         let id = list.id;
         if list.status != ListStatus::Ready {
-            return Err(DeleteError::NotReady(list.status));
+            return Err(ListError::NotReady(list.status));
         }
         if !self.store.list_hide(id).await? {
-            return Err(DeleteError::NotFound);
+            return Err(ListError::NotFound);
         }
         if self.store.list_in_use(id).await? {
             self.store.list_unhide(id).await?;
-            return Err(DeleteError::InUse);
+            return Err(ListError::InUse);
         }
         let store = self.store.clone();
         drop(self.lifecycle.spawn_work(async move {
             if let Err(error) = store.list_remove(id).await {
-                tracing::warn!(%error, list.id = %id, "a deleted list is left for the sweep");
+                tracing::warn!(%error, listId = %id, "a deleted list is left for the sweep");
             }
         }));
         Ok(())

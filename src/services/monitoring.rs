@@ -1,9 +1,11 @@
 //! What is going on now, for people and dashboards.
 
+use std::time::Duration;
+
 use super::store::calls::CallFilter;
 use super::store::containers::Container;
 use super::store::{Store, StoreResult};
-use crate::config::Dialing;
+use crate::config::Config;
 use crate::domain::call::Call;
 use crate::domain::client::Client;
 use crate::domain::ids::ClientId;
@@ -67,17 +69,19 @@ pub struct Monitoring {
     clock: Clock,
     global_max: u32,
     high_percent: u32,
+    orphan_threshold: Duration,
 }
 
 impl Monitoring {
     /// The service.
     #[must_use]
-    pub fn new(store: Store, clock: Clock, settings: &Dialing) -> Self {
+    pub fn new(store: Store, clock: Clock, settings: &Config) -> Self {
         Self {
             store,
             clock,
-            global_max: settings.global_max_calls,
-            high_percent: settings.high_utilization_percent,
+            global_max: settings.dialing.global_max_calls,
+            high_percent: settings.dialing.high_utilization_percent,
+            orphan_threshold: settings.lease.orphan_threshold,
         }
     }
 
@@ -150,7 +154,7 @@ impl Monitoring {
     /// Those of the store.
     pub async fn containers(&self) -> StoreResult<Vec<Driving>> {
         let driving = self.store.campaign_drivers().await?;
-        let containers = self.store.container_list().await?;
+        let containers = self.store.container_list(self.orphan_threshold).await?;
         Ok(containers
             .into_iter()
             .map(|container| {

@@ -72,11 +72,16 @@ pub struct SimulatorOptions {
     pub lookup_faults: LookupFaults,
 }
 
+impl SimulatorOptions {
+    /// The token of an account for which none was chosen. It opens nothing but a simulator.
+    pub const DEFAULT_TOKEN: &str = "simulator-auth-token";
+}
+
 impl Default for SimulatorOptions {
     fn default() -> Self {
         Self {
             auth_id: "MASIMULATOR000000000".to_owned(),
-            auth_tokens: vec!["simulator-auth-token".to_owned()],
+            auth_tokens: vec![Self::DEFAULT_TOKEN.to_owned()],
             caller_ids: Vec::new(),
             pending_caller_ids: Vec::new(),
             suspended_caller_ids: Vec::new(),

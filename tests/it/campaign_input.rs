@@ -1,8 +1,11 @@
 //! What campaigns and calls refuse: each fault has its status, its code and the path of its field, and nothing is written.
 
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 
 use crate::helpers::app::{Api, FROM, World, quick_carrier, until};
+use crate::helpers::mongod;
 
 fn campaign(list: &str) -> Value {
     json!({
@@ -57,10 +60,30 @@ async fn a_campaign_that_cannot_be_is_refused_with_the_path_of_its_fault() {
             "answer.url",
         ),
         (
+            "answer",
+            json!({ "type": "speak", "text": "Hello", "foo": 1 }),
+            "answer.foo",
+        ),
+        (
+            "answer",
+            json!({ "text": 7, "type": "speak" }),
+            "answer.text",
+        ),
+        ("answer", json!({ "text": "Hello" }), "answer.type"),
+        ("answer", json!({ "type": "dance" }), "answer.type"),
+        (
+            "answer",
+            json!({ "type": "stream", "url": "wss://h", "extraHeaders": { "a": 1 } }),
+            "answer.extraHeaders.a",
+        ),
+        ("machineDetection", json!("perhaps"), "machineDetection"),
+        ("machineDetection", json!(1), "machineDetection"),
+        (
             "window",
             json!({ "days": [], "start": "09:00", "end": "17:00", "timeZone": "contact" }),
             "window.days",
         ),
+        ("pacing", json!({ "interval": 1 }), "pacing.interval"),
         (
             "retry",
             json!({ "maxAttempts": 0, "delaysSeconds": [60], "outcomes": ["busy"] }),
@@ -79,8 +102,40 @@ async fn a_campaign_that_cannot_be_is_refused_with_the_path_of_its_fault() {
     ] {
         refused(&operator, &with(good.clone(), field, value), path).await;
     }
+    let mut all = good.clone();
+    for (field, value) in [
+        ("campaignName", json!(" ")),
+        ("fromNumber", json!("call me")),
+        ("answer", json!({ "type": "stream", "text": "Hello" })),
+        ("maxConcurrentCalls", json!(0)),
+    ] {
+        all = with(all, field, value);
+    }
+    for path in [
+        "campaignName",
+        "fromNumber",
+        "answer.url",
+        "answer.text",
+        "maxConcurrentCalls",
+    ] {
+        refused(&operator, &all, path).await;
+    }
     assert_eq!(operator.get("/v1/campaigns").await.ok()["items"], json!([]));
     assert_eq!(world.simulator.stats().requests, 0, "nobody was dialed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_query_parameters_are_refused() {
+    let world = World::new("queries", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    for query in [
+        "/v1/campaigns?statuss=running",
+        // Whose calls is in the path; a second campaign would be ignored.
+        "/v1/campaigns/0123456789abcdef01234567/calls?campaignId=0123456789abcdef01234567",
+    ] {
+        operator.get(query).await.problem(400, "invalid_query");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,10 +145,11 @@ async fn what_belongs_to_another_client_does_not_exist() {
     let (_, owner) = world.client(json!({ "name": "Owner" })).await;
     let (_, other) = world.client(json!({ "name": "Other" })).await;
     let list = owner.list_of(0, 2).await;
-    other
+    let problem = other
         .post("/v1/campaigns", &campaign(&list))
         .await
         .problem(404, "not_found");
+    assert!(names(&problem, "listId"), "{problem}");
     let id = owner.campaign(&list, json!({})).await;
     owner.until_status(&id, "completed").await;
     let call = owner.get(&format!("/v1/campaigns/{id}/calls")).await.ok()["items"][0]["id"]
@@ -128,6 +184,38 @@ async fn what_belongs_to_another_client_does_not_exist() {
             .len(),
         2
     );
+}
+
+/// It wrote ids as text, and had no attempts and epochs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_earlier_system_wrote_is_found_by_its_client() {
+    let world = World::new("earlier", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (client, owner) = world.client(json!({ "name": "Owner" })).await;
+    let (_, other) = world.client(json!({ "name": "Other" })).await;
+    let mongo = mongod::client(&world.database.uri)
+        .await
+        .database(&world.database.name);
+    let (campaign, call) = (ObjectId::new(), ObjectId::new());
+    let old_campaign = doc! {
+        "_id": campaign, "clientId": &client, "listId": ObjectId::new().to_hex(), "campaignName": "Old",
+        "fromNumber": "12025550100", "wssUrl": "wss://bot.example.com", "status": "completed",
+    };
+    let old_call = doc! {
+        "_id": call, "clientId": &client, "from": "12025550100", "to": "+12015550000", "status": "completed",
+    };
+    for (collection, document) in [("plivoCampaign", old_campaign), ("activeCalls", old_call)] {
+        let collection = mongo.collection::<Document>(collection);
+        collection.insert_one(document).await.unwrap();
+    }
+    for (list, id) in [("/v1/campaigns", campaign), ("/v1/calls", call)] {
+        let found = owner.get(list).await.ok();
+        assert_eq!(found["items"][0]["id"], id.to_hex(), "{found}");
+        assert_eq!(other.get(list).await.ok()["items"], json!([]));
+        let path = format!("{list}/{}", id.to_hex());
+        owner.get(&path).await.ok();
+        other.get(&path).await.problem(404, "not_found");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,6 +265,16 @@ async fn a_single_call_takes_the_same_path() {
             "answer",
             json!({ "type": "speak", "text": "Hi {{tag}}" }),
             "answer.text",
+        ),
+        (
+            "answer",
+            json!({ "type": "speak", "text": "{{firstName}}" }),
+            "answer.text",
+        ),
+        (
+            "answer",
+            json!({ "type": "speak", "text": "Hi", "url": "https://h/x" }),
+            "answer.url",
         ),
         ("extra", json!(true), "extra"),
     ] {

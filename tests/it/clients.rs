@@ -25,6 +25,9 @@ async fn a_client_is_created_with_defaults_changed_and_listed() {
     });
     assert_eq!(client, expected);
     assert_eq!(edge.get(ADMIN, &path).await.expect(200), expected);
+    let (viewer, _) = edge.key(client["id"].as_str().unwrap(), "viewer").await;
+    let seen = edge.get(&viewer, &path).await.expect(200);
+    assert_eq!(seen["callerIds"], json!(["+*******0100"]));
 
     let change =
         json!({"company": "Acme Ltd", "email": null, "maxConcurrentCalls": 3, "callerIds": []});
@@ -87,6 +90,28 @@ async fn values_that_cannot_be_are_refused_and_change_nothing() {
             .problem(422, "invalid");
         assert_eq!(problem["errors"][0]["path"], fault, "{change}");
     }
+    let paths = |problem: Value| {
+        let mut paths: Vec<_> = problem["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|fault| fault["path"].as_str().unwrap().to_owned())
+            .collect();
+        paths.sort();
+        paths
+    };
+    let wrong = json!({"name": null, "email": "nobody", "callerIds": ["x"]});
+    let patched = edge.patch(ADMIN, &path, &wrong).await;
+    assert_eq!(
+        paths(patched.problem(422, "invalid")),
+        ["callerIds[0]", "email", "name"]
+    );
+    let wrong = json!({"name": "", "callerIds": ["x"]});
+    let posted = edge.post(ADMIN, "/v1/clients", &wrong).await;
+    assert_eq!(
+        paths(posted.problem(422, "invalid")),
+        ["callerIds[0]", "name"]
+    );
     assert_eq!(edge.get(ADMIN, &path).await.expect(200), before);
     let nobody = "/v1/clients/0123456789abcdef01234567";
     edge.patch(ADMIN, nobody, &json!({"name": "x"}))

@@ -49,6 +49,12 @@ async fn every_answer_adds_up_through_a_whole_campaign_with_retries() {
                     let progress = api.progress(&campaign).await;
                     assert_adds_up(&progress);
                     assert_eq!(progress["total"], CONTACTS);
+                    let words = ["slot", "rate", "window", "warmup", "schedule"].map(Value::from);
+                    let waits_for = &progress["waitingFor"];
+                    assert!(
+                        waits_for.is_null() || words.contains(waits_for),
+                        "{progress}"
+                    );
                     answers.fetch_add(1, Ordering::Relaxed);
                 }
             })

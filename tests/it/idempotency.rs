@@ -75,6 +75,26 @@ async fn the_same_request_has_the_same_answer() {
     assert_eq!(edge.count("client").await, 1);
 }
 
+/// As long as it may be without a key.
+#[tokio::test]
+async fn a_long_list_in_json_may_have_a_key() {
+    let edge = Edge::start("once-long").await;
+    let (_, key) = edge.tenant("Acme").await;
+    let contact = |place| {
+        let number = format!("+1415{:07}", 2_000_000 + place);
+        json!({"number": number, "fields": {"a": "x".repeat(1000), "b": "y".repeat(1000)}})
+    };
+    let contacts: Vec<Value> = (0..1600).map(contact).collect();
+    let body = json!({"name": "Long", "contacts": contacts});
+    assert!(serde_json::to_vec(&body).unwrap().len() > 3 * 1024 * 1024);
+    let list = create(&edge, &key, "/v1/lists", "k-1", &body).await;
+    assert_eq!(list.expect(201)["accepted"], 1600);
+    let other = json!({"name": "Other", "contacts": contacts});
+    create(&edge, &key, "/v1/lists", "k-1", &other)
+        .await
+        .problem(422, "idempotency_key_reused");
+}
+
 #[tokio::test]
 async fn many_at_once_create_one() {
     let edge = Edge::start("once-race").await;
@@ -217,15 +237,28 @@ async fn uploads_make_one_list_even_when_the_first_answer_was_lost() {
     let edge = Edge::start("once-upload").await;
     let (client, _) = edge.tenant("Acme").await;
     let path = format!("/v1/lists?clientId={client}");
-    let upload = async || {
-        let file = Part::bytes(b"number\n+14155550101\n".to_vec()).file_name("x.csv");
-        let form = Form::new().text("name", "May").part("file", file);
+    let upload_of = async |name: &'static str, file: &'static str| {
+        let file = Part::bytes(file.as_bytes().to_vec()).file_name("x.csv");
+        let form = Form::new().text("name", name).part("file", file);
         let request = edge
             .request(Method::POST, ADMIN, &path)
             .header("idempotency-key", "k-1");
         send(request.multipart(form)).await
     };
+    let upload = async || upload_of("May", "number\n+14155550101\n").await;
     let first = upload().await.expect(201);
+    let again = upload().await;
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(again.expect(201), first);
+    let others = [
+        ("May", "number\n+14155550102\n"),
+        ("June", "number\n+14155550101\n"),
+    ];
+    for (name, file) in others {
+        upload_of(name, file)
+            .await
+            .problem(422, "idempotency_key_reused");
+    }
     // The list was made, and the process died before its answer was kept.
     let records = edge.database.collection::<Document>("idempotencyKeys");
     records
@@ -233,6 +266,11 @@ async fn uploads_make_one_list_even_when_the_first_answer_was_lost() {
         .await
         .unwrap();
     let_a_minute_pass(&edge).await;
+    for (name, file) in others {
+        upload_of(name, file)
+            .await
+            .problem(422, "idempotency_key_reused");
+    }
     assert_eq!(upload().await.expect(201), first);
     // The process died in mid-import.
     let lists = edge.database.collection::<Document>("plivo-list");

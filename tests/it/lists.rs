@@ -261,7 +261,21 @@ async fn forms_that_are_wrong_are_told_by_their_part() {
     for (form, part) in [
         (Form::new().text("name", "x"), "file"),
         (Form::new().part("file", file()), "name"),
-        (Form::new().part("file", file()).text("name", "x"), "name"),
+        (Form::new().part("file", file()).text("name", " "), "name"),
+        (
+            Form::new()
+                .text("name", "x")
+                .part("file", file())
+                .text("name", "y"),
+            "name",
+        ),
+        (
+            Form::new()
+                .part("file", file())
+                .text("name", "x")
+                .text("clientId", "0123456789abcdef01234567"),
+            "clientId",
+        ),
         (Form::new().text("name", " ").part("file", file()), "name"),
         (
             Form::new()
@@ -328,6 +342,24 @@ async fn forms_that_are_wrong_are_told_by_their_part() {
     assert!(nothing_is_left(&edge).await);
 }
 
+#[tokio::test]
+async fn a_name_may_come_behind_the_file_and_a_country_in_the_query() {
+    let edge = Edge::start("lists-late").await;
+    let (client, key) = edge.tenant("Acme").await;
+    let file = Part::bytes(b"number\n098123 45678\n".to_vec()).file_name("x.csv");
+    let form = Form::new().part("file", file).text("name", " May ");
+    let request = edge.request(Method::POST, &key, "/v1/lists?defaultCountry=IN");
+    let list = send(request.multipart(form)).await.expect(201);
+    assert_eq!(
+        (&list["name"], &list["accepted"], &list["defaultCountry"]),
+        (&json!("May"), &json!(1), &json!("IN"))
+    );
+    assert_eq!(edge.get(&key, &path(&list)).await.expect(200), list);
+    let body = json!({"name": "JSON", "contacts": [{"number": "098123 45678"}]});
+    let query = format!("/v1/lists?defaultCountry=IN&clientId={client}");
+    edge.post(ADMIN, &query, &body).await.expect(201);
+}
+
 /// Sends the head of an upload and some of its rows, and no end.
 async fn half_an_upload(edge: &Edge, key: &str, rows: usize) -> TcpStream {
     let begin = "--cut\r\ncontent-disposition: form-data; name=\"name\"\r\n\r\nHalf\r\n\
@@ -365,6 +397,19 @@ async fn a_half_sent_upload_is_never_usable_and_leaves_nothing() {
     edge.delete(&key, &path(list))
         .await
         .problem(409, "list_not_ready");
+    edge.get(&key, &format!("{}/contacts", path(list)))
+        .await
+        .problem(409, "list_not_ready");
+    let campaign = json!({
+        "campaignName": "Early", "listId": list["id"], "fromNumber": "+12025550100",
+        "answer": {"type": "speak", "text": "Hello"},
+    });
+    let problem = edge
+        .post(&key, "/v1/campaigns", &campaign)
+        .await
+        .problem(409, "list_not_ready");
+    assert_eq!(problem["errors"][0]["path"], "listId");
+    assert_eq!(edge.count("plivoCampaign").await, 0);
     drop(stream);
     until("nothing is left", async || nothing_is_left(&edge).await).await;
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::helpers::app::{World, quick_carrier, until};
 use crate::helpers::mongod::{client, fresh_database};
-use crate::helpers::process::{Finished, Served, run};
+use crate::helpers::process::{Finished, Process, Served, run};
 
 /// The indexes without which no promise holds: of limits, and of attempts.
 const PROMISED_INDEXES: [&str; 2] = ["slots", "attempt"];
@@ -49,6 +49,60 @@ async fn a_database_is_checked_and_brought_up_to_date() {
     assert_eq!(check.code, 0, "{}", check.stdout);
     assert!(!check.stdout.contains("create index"), "{}", check.stdout);
     assert_eq!(run(&["migrate"], &settings).await.code, 0);
+
+    // An index that has the name and does something else holds no promise.
+    let mongo = client(&database.uri).await.database(&database.name);
+    let calls = mongo.collection::<Document>("activeCalls");
+    calls.drop_index("slots_unique").await.unwrap();
+    let weaker = IndexModel::builder()
+        .keys(doc! { "slots": 1 })
+        .options(
+            IndexOptions::builder()
+                .name("slots_unique".to_owned())
+                .build(),
+        )
+        .build();
+    calls.create_index(weaker).await.unwrap();
+    let check = run(&["migrate", "--check"], &settings).await;
+    assert_eq!(check.code, 1, "{}", check.stdout);
+    assert!(
+        check
+            .stdout
+            .starts_with("activeCalls: index slots_unique has other"),
+        "{}",
+        check.stdout
+    );
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_program_is_left_alone() {
+    let world = World::new("migrate-newer", quick_carrier()).await;
+    let settings = world.settings(&[]);
+    let mongo = client(&world.database.uri)
+        .await
+        .database(&world.database.name);
+    let schema = mongo.collection::<Document>("schema");
+    let newer = doc! { "_id": "schema", "version": 99 };
+    schema.insert_one(newer).await.unwrap();
+    for arguments in [&["migrate"][..], &["migrate", "--check"]] {
+        let refused = run(arguments, &settings).await;
+        assert_eq!(refused.code, 1, "{arguments:?}: {}", refused.stdout);
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(said.contains("run the newer program"), "{said}");
+    }
+    let served = Served::start(settings).await;
+    until("it has tried", async || {
+        !served
+            .process
+            .logged("the database is not ready")
+            .is_empty()
+    })
+    .await;
+    assert_eq!(served.admin().get("/health/ready").await.status, 503);
+    let health = served.admin().get("/health").await.ok();
+    assert_eq!(health["status"], "unavailable", "{health}");
+    let collections = mongo.list_collection_names().await.unwrap();
+    assert_eq!(collections, ["schema"], "nothing was created");
 }
 
 #[tokio::test]
@@ -167,6 +221,51 @@ async fn help_says_what_there_is() {
     assert!(unknown.stderr.contains("serf"), "{}", unknown.stderr);
 }
 
+#[tokio::test]
+async fn the_simulator_has_the_account_of_the_environment() {
+    let account = settings(&[
+        ("PLIVO_AUTH_ID", "MACHOSEN000000000000"),
+        ("PLIVO_AUTH_TOKEN", "sesame"),
+    ]);
+    let arguments = ["simulate", "--listen", "127.0.0.1:0"];
+    let mut simulator = Process::start(&arguments, &account).await;
+    until("it says where it listens", async || {
+        simulator.stdout().contains("PLIVO_AUTH_TOKEN=")
+    })
+    .await;
+    let said = simulator.stdout();
+    assert!(!said.contains("sesame"), "{said}");
+    assert!(
+        said.contains("PLIVO_AUTH_ID=MACHOSEN000000000000"),
+        "{said}"
+    );
+    let (_, base) = said.split_once("PLIVO_API_BASE=").unwrap();
+    let base = base.split_whitespace().next().unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let dial = async |account: &str, token: &str| {
+        let body = json!({
+            "from": "+12025550100", "to": "+12025550143", "answer_url": "http://127.0.0.1:9/", "answer_method": "POST",
+        });
+        let request = http.post(format!("{base}/v1/Account/{account}/Call/"));
+        let request = request.basic_auth(account, Some(token)).json(&body);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let default = "MASIMULATOR000000000";
+    assert_eq!(dial(default, "simulator-auth-token").await, 401);
+    assert_eq!(dial("MACHOSEN000000000000", "sesame").await, 201);
+    simulator.signal("TERM").await;
+    assert_eq!(simulator.exit().await, 0);
+
+    let mut simulator = Process::start(&arguments, &BTreeMap::new()).await;
+    until("it names its default account", async || {
+        let expected = format!("PLIVO_AUTH_ID={default} PLIVO_AUTH_TOKEN=simulator-auth-token");
+        simulator.stdout().contains(&expected)
+    })
+    .await;
+    simulator.signal("TERM").await;
+    assert_eq!(simulator.exit().await, 0);
+}
+
 /// What the container's HEALTHCHECK runs.
 #[tokio::test]
 async fn a_health_check_tells_life_from_death() {
@@ -177,6 +276,10 @@ async fn a_health_check_tells_life_from_death() {
         run(&["healthcheck"], &port).await.code == 0
     })
     .await;
+    // It asks where the service listens, and here nobody does.
+    let mut elsewhere = port.clone();
+    elsewhere.insert("HOST".to_owned(), "127.0.0.2".to_owned());
+    assert_ne!(run(&["healthcheck"], &elsewhere).await.code, 0);
     served.process.signal("KILL").await;
     served.process.exit().await;
     assert_ne!(run(&["healthcheck"], &port).await.code, 0);

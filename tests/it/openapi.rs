@@ -36,6 +36,24 @@ fn every_operation_says_who_may_and_what_can_go_wrong() {
                 .is_some_and(|security| !security.is_empty());
             assert_eq!(is_guarded, path.starts_with("/v1/"), "{what}");
             let answers = operation["responses"].as_object().unwrap();
+            let tag = &operation["tags"][0];
+            let tags = document["tags"].as_array().unwrap();
+            assert!(
+                tags.iter()
+                    .any(|known| known["name"] == *tag && known["description"].is_string()),
+                "{what}: {tag}"
+            );
+            let parameters = operation["parameters"].as_array();
+            let has = |name: &str| {
+                parameters.is_some_and(|all| all.iter().any(|known| known["name"] == name))
+            };
+            if method == "post" && answers.contains_key("201") {
+                assert!(has("Idempotency-Key"), "{what}");
+                assert!(answers.contains_key("409"), "{what}");
+            }
+            if has("clientId") || ["post /v1/campaigns", "post /v1/calls"].contains(&&*what) {
+                assert!(answers.contains_key("404"), "{what}");
+            }
             assert!(
                 answers.keys().any(|status| status.starts_with('2')),
                 "{what}"

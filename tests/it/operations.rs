@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::helpers::app::{Api, FROM, World, contact, quick_carrier};
 use crate::helpers::edge::{ADMIN, Edge};
 use crate::helpers::judge::now_ms;
+use crate::helpers::mongod::client;
 
 /// Creates a campaign that is scheduled for a day that no test sees; answers its id.
 async fn scheduled(edge: &Edge, key: &str, list: &Value) -> ObjectId {
@@ -98,6 +99,22 @@ async fn a_container_is_listed_while_it_lives() {
     known.sort();
     expected.sort();
     assert_eq!(known, expected);
+    assert!(known.iter().all(|id| id.len() == 24), "{known:?}");
+    // One that was killed stays registered for a day.
+    let an_hour_ago = bson::DateTime::from_millis(now_ms() - 3_600_000);
+    let dead = doc! {
+        "_id": "0123456789abcdef01234567", "version": "0.0.0",
+        "startedAt": an_hour_ago, "seenAt": an_hour_ago,
+    };
+    let registry = client(&world.database.uri)
+        .await
+        .database(&world.database.name)
+        .collection::<Document>("containers");
+    registry.insert_one(dead).await.unwrap();
+    let listed = admin.get("/v1/containers").await.ok();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2, "{listed}");
+    assert_eq!(listed["nextCursor"], json!(null));
+    assert!(listed.as_object().unwrap().contains_key("nextCursor"));
     world.balancer.remove(second.address);
     assert_eq!(second.stop().await, ringmaster::app::Ended::Cleanly);
     assert_eq!(ids().await, std::slice::from_ref(&first.id));

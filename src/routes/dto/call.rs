@@ -4,8 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::campaign::MachineDetectionIn;
-use crate::domain::answer::Answer;
+use super::answer::{AnswerIn, MachineDetectionIn};
 use crate::domain::call::{Call, CallStatus};
 use crate::domain::campaign::CallSettings;
 use crate::domain::ids::{CallId, CampaignId, ClientId};
@@ -25,7 +24,7 @@ pub struct CallIn {
     #[schema(example = "+12025550143")]
     pub to: String,
     /// What the callee hears.
-    pub answer: Answer,
+    pub answer: AnswerIn,
     /// The client, for admins only.
     #[schema(value_type = Option<String>)]
     pub client_id: Option<ClientId>,
@@ -34,7 +33,6 @@ pub struct CallIn {
     /// Bot to wake before the call.
     pub warmup_url: Option<String>,
     /// `true` or `"continue"`: report an answering machine; `"hangup"`: hang up on it.
-    #[schema(value_type = Option<String>)]
     pub machine_detection: Option<MachineDetectionIn>,
     /// Longest answered time in seconds.
     #[schema(minimum = 1, maximum = 86400)]
@@ -59,13 +57,17 @@ impl CallIn {
             }
         };
         let (from, to) = (number("from", &self.from), number("to", &self.to));
-        if let Err(found) = self.answer.validate(&["firstName".to_owned()]) {
+        let answer = self.answer.read().and_then(|answer| {
+            answer.validate(&["firstName".to_owned()])?;
+            Ok(answer)
+        });
+        let answer = answer.map_err(|found| {
             faults.extend(
                 found
                     .into_iter()
                     .map(|(path, reason)| FieldFault::at(format!("answer.{path}"), reason)),
             );
-        }
+        });
         if self
             .time_limit_seconds
             .is_some_and(|limit| !(1..=86_400).contains(&limit))
@@ -78,15 +80,20 @@ impl CallIn {
         {
             faults.push(FieldFault::at("ringTimeoutSeconds", "must be 1 to 600"));
         }
-        let (Some(from), Some(to)) = (from, to) else {
+        let (Some(from), Some(to), Ok(answer)) = (from, to, answer) else {
             return Err(faults);
         };
+        let answer = rendered(&answer, &to, self.first_name);
+        if answer.is_silent() {
+            let reason = "has nothing to say once the names are filled in";
+            faults.push(FieldFault::at("answer.text", reason));
+        }
         if !faults.is_empty() {
             return Err(faults);
         }
         let settings = CallSettings {
             from,
-            answer: rendered(&self.answer, &to, self.first_name),
+            answer,
             warmup_url: self.warmup_url,
             machine_detection: self.machine_detection.and_then(MachineDetectionIn::wanted),
             time_limit_s: self.time_limit_seconds,
@@ -238,6 +245,22 @@ pub struct HungUpOut {
     pub call: CallOut,
     /// The carrier took the order; false when it no longer had the call.
     pub hung_up: bool,
+}
+
+/// Which calls of a campaign to list.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CampaignCallQuery {
+    /// Items of the page, 1 to 500; 50 if not given.
+    pub limit: Option<u32>,
+    /// `nextCursor` of the page before.
+    pub cursor: Option<String>,
+    /// Only with this outcome.
+    pub outcome: Option<Outcome>,
+    /// Only with this status.
+    #[param(value_type = Option<String>)]
+    pub status: Option<CallStatus>,
 }
 
 /// Which calls to list.

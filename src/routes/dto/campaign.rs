@@ -6,15 +6,16 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::answer::{AnswerIn, MachineDetectionIn};
+use super::rules::{PacingIn, RetryIn, WindowIn};
 use crate::domain::answer::Answer;
-use crate::domain::campaign::{CallSettings, Campaign, CampaignStatus, MachineDetection};
+use crate::domain::campaign::{Campaign, CampaignStatus, MachineDetection};
 use crate::domain::ids::{CampaignId, ClientId, ListId};
 use crate::domain::pacing::Pacing;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::window::Window;
-use crate::error::FieldFault;
-use crate::services::campaigns::{Commanded, NewCampaign, Watched};
+use crate::services::campaigns::{AskedCalls, Commanded, NewCampaign, Watched};
 
 /// A campaign to be created. It starts at once, or at `scheduledAt`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -33,24 +34,23 @@ pub struct CampaignIn {
     #[schema(example = "+12025550100")]
     pub from_number: String,
     /// What the callee hears.
-    pub answer: Answer,
+    pub answer: AnswerIn,
     /// Start by itself at this time.
     pub scheduled_at: Option<DateTime<Utc>>,
     /// Contacts not dialed by then are skipped.
     pub expires_at: Option<DateTime<Utc>>,
     /// When contacts may be called.
-    pub window: Option<Window>,
+    pub window: Option<WindowIn>,
     /// How fast; SUBSEQUENT_CALL_WAIT between two calls without it.
-    pub pacing: Option<Pacing>,
+    pub pacing: Option<PacingIn>,
     /// Which outcomes deserve another attempt; none without it.
-    pub retry: Option<RetryPolicy>,
+    pub retry: Option<RetryIn>,
     /// Bot to wake before each call.
     pub warmup_url: Option<String>,
     /// The campaign's own limit of live calls.
     #[schema(minimum = 1)]
     pub max_concurrent_calls: Option<u32>,
     /// `true` or `"continue"`: report answering machines; `"hangup"`: hang up on them.
-    #[schema(value_type = Option<String>)]
     pub machine_detection: Option<MachineDetectionIn>,
     /// Longest answered time of a call in seconds.
     #[schema(minimum = 1, maximum = 86400)]
@@ -60,43 +60,18 @@ pub struct CampaignIn {
     pub ring_timeout_seconds: Option<u32>,
 }
 
-/// Answering-machine detection as people write it.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged)]
-pub enum MachineDetectionIn {
-    /// `true` reports machines.
-    Flag(bool),
-    /// What to do with them.
-    Action(MachineDetection),
-}
-
-impl MachineDetectionIn {
-    /// What is asked of the carrier; `None` = no detection.
-    #[must_use]
-    pub fn wanted(self) -> Option<MachineDetection> {
-        match self {
-            Self::Flag(true) => Some(MachineDetection::Continue),
-            Self::Flag(false) => None,
-            Self::Action(action) => Some(action),
-        }
-    }
-}
-
 impl CampaignIn {
-    /// The campaign to create under `id`.
-    ///
-    /// # Errors
-    /// The caller ID when it is no phone number.
-    pub fn into_new(self, id: CampaignId) -> Result<NewCampaign, FieldFault> {
-        let from = PhoneNumber::parse(&self.from_number, None)
-            .map_err(|error| FieldFault::at("fromNumber", error.to_string()))?;
-        Ok(NewCampaign {
+    /// The campaign to create under `id`, with what is wrong with its fields.
+    #[must_use]
+    pub fn into_new(self, id: CampaignId) -> NewCampaign {
+        NewCampaign {
             id,
             name: self.campaign_name,
             list_id: self.list_id,
-            calls: CallSettings {
-                from,
-                answer: self.answer,
+            calls: AskedCalls {
+                from: PhoneNumber::parse(&self.from_number, None)
+                    .map_err(|error| error.to_string()),
+                answer: self.answer.read(),
                 warmup_url: self.warmup_url,
                 machine_detection: self.machine_detection.and_then(MachineDetectionIn::wanted),
                 time_limit_s: self.time_limit_seconds,
@@ -104,11 +79,11 @@ impl CampaignIn {
             },
             scheduled_at: self.scheduled_at,
             expires_at: self.expires_at,
-            window: self.window,
-            pacing: self.pacing,
-            retry: self.retry,
+            window: self.window.map(Window::from),
+            pacing: self.pacing.map(Pacing::from),
+            retry: self.retry.map(RetryPolicy::from),
             max_concurrent: self.max_concurrent_calls,
-        })
+        }
     }
 }
 
@@ -275,10 +250,41 @@ pub struct ProgressOut {
     pub calls_per_minute: u64,
     /// When it will be done at this rate; null when that cannot be told.
     pub estimated_completion_at: Option<DateTime<Utc>>,
-    /// What it waits for: `slot`, `rate`, `window`, `warmup`, `schedule`, `retry`, `database`, or null.
-    pub waiting_for: Option<String>,
+    /// What it waits for; null when for nothing, or for a retry's time, which `waitingRetry` tells.
+    pub waiting_for: Option<WaitingFor>,
     /// The container that drives it.
     pub driver: DriverOut,
+}
+
+/// What a campaign can wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WaitingFor {
+    /// A free slot.
+    Slot,
+    /// Its turn within the rate limits.
+    Rate,
+    /// The calling window.
+    Window,
+    /// The bot.
+    Warmup,
+    /// Its time to start.
+    Schedule,
+}
+
+impl WaitingFor {
+    /// What the driver wrote, where the contract has a word for it.
+    fn of(written: &str) -> Option<Self> {
+        match written {
+            "slot" => Some(Self::Slot),
+            "rate" => Some(Self::Rate),
+            "window" => Some(Self::Window),
+            "warmup" => Some(Self::Warmup),
+            "schedule" => Some(Self::Schedule),
+            // The driver also notes that it waits for a retry or for the database.
+            _ => None,
+        }
+    }
 }
 
 /// Who drives a campaign.
@@ -308,7 +314,7 @@ impl From<Watched> for ProgressOut {
             percent: progress.percent(),
             calls_per_minute: watched.calls_per_minute,
             estimated_completion_at: watched.estimated_completion,
-            waiting_for: watched.waiting_for,
+            waiting_for: watched.waiting_for.as_deref().and_then(WaitingFor::of),
             driver: DriverOut {
                 container_id: watched.campaign.container_id,
                 heartbeat_age_ms: watched

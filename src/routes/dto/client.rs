@@ -5,11 +5,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::client::{ApiKey, Client, ClientPatch, ClientStatus};
+use crate::domain::client::{ApiKey, Client, ClientPatch, ClientStatus, Fault};
 use crate::domain::patch::Patch;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::role::Role;
-use crate::error::{ApiError, ApiResult, FieldFault};
 use crate::services::clients::NewClient;
 
 /// A client to create.
@@ -100,7 +99,7 @@ pub struct ClientOut {
     max_calls_per_minute: u32,
     /// Live calls that nobody else can take away from it.
     guaranteed_calls: u32,
-    /// The caller IDs that it may use; empty = any.
+    /// The caller IDs that it may use; empty = any. Masked for viewers.
     caller_ids: Vec<String>,
     /// Live calls at most with one caller ID.
     max_calls_per_caller_id: Option<u32>,
@@ -111,13 +110,12 @@ pub struct ClientOut {
 }
 
 impl ClientIn {
-    /// The client to create.
-    ///
-    /// # Errors
-    /// 422 with the path of each caller ID that is no number.
-    pub fn into_new(self) -> ApiResult<NewClient> {
-        Ok(NewClient {
-            caller_ids: numbers(&self.caller_ids)?,
+    /// The client to create, and the fault of each caller ID that is no number.
+    #[must_use]
+    pub fn into_new(self) -> (NewClient, Vec<Fault>) {
+        let mut faults = Vec::new();
+        let new = NewClient {
+            caller_ids: numbers(&self.caller_ids, &mut faults),
             name: self.name,
             company: self.company,
             email: self.email,
@@ -125,16 +123,15 @@ impl ClientIn {
             max_calls_per_minute: self.max_calls_per_minute,
             guaranteed_calls: self.guaranteed_calls,
             max_calls_per_caller_id: self.max_calls_per_caller_id,
-        })
+        };
+        (new, faults)
     }
 }
 
 impl ClientPatchIn {
-    /// The change.
-    ///
-    /// # Errors
-    /// 422 with the path of each value that cannot be removed, and of each caller ID that is no number.
-    pub fn into_patch(self) -> ApiResult<ClientPatch> {
+    /// The change, and the fault of each value that cannot be removed and of each caller ID that is no number.
+    #[must_use]
+    pub fn into_patch(self) -> (ClientPatch, Vec<Fault>) {
         let mut faults = Vec::new();
         let caller_ids = required(self.caller_ids, "callerIds", &mut faults);
         let patch = ClientPatch {
@@ -152,56 +149,49 @@ impl ClientPatchIn {
                 &mut faults,
             ),
             guaranteed_calls: required(self.guaranteed_calls, "guaranteedCalls", &mut faults),
-            caller_ids: caller_ids.map(|texts| numbers(&texts)).transpose()?,
+            caller_ids: caller_ids.map(|texts| numbers(&texts, &mut faults)),
             max_calls_per_caller_id: self.max_calls_per_caller_id,
             status: required(self.status, "status", &mut faults),
         };
-        if faults.is_empty() {
-            Ok(patch)
-        } else {
-            Err(ApiError::invalid(faults))
-        }
+        (patch, faults)
     }
 }
 
 /// The value of a field that cannot be removed.
-fn required<T>(patch: Patch<T>, path: &str, faults: &mut Vec<FieldFault>) -> Option<T> {
+fn required<T>(patch: Patch<T>, path: &'static str, faults: &mut Vec<Fault>) -> Option<T> {
     match patch {
         Patch::Keep => None,
         Patch::Set(value) => Some(value),
         Patch::Clear => {
-            faults.push(FieldFault::at(path, "cannot be removed"));
+            faults.push(Fault::new(path, "cannot be removed"));
             None
         }
     }
 }
 
-fn numbers(texts: &[String]) -> ApiResult<Vec<PhoneNumber>> {
+fn numbers(texts: &[String], faults: &mut Vec<Fault>) -> Vec<PhoneNumber> {
     let mut numbers = Vec::with_capacity(texts.len());
-    let mut faults = Vec::new();
     for (place, text) in texts.iter().enumerate() {
         let path = || format!("callerIds[{place}]");
         match PhoneNumber::parse(text, None) {
             Ok(number) if numbers.contains(&number) => {
-                faults.push(FieldFault::at(path(), "is there more than once"));
+                faults.push(Fault::new(path(), "is there more than once"));
             }
             Ok(number) => numbers.push(number),
-            Err(error) => faults.push(FieldFault::at(path(), error.to_string())),
+            Err(error) => faults.push(Fault::new(path(), error.to_string())),
         }
     }
-    if faults.is_empty() {
-        Ok(numbers)
-    } else {
-        Err(ApiError::invalid(faults))
-    }
+    numbers
 }
 
-impl From<Client> for ClientOut {
-    fn from(client: Client) -> Self {
+impl ClientOut {
+    /// The client for somebody who may or may not see phone numbers.
+    #[must_use]
+    pub fn of(client: Client, may_see_numbers: bool) -> Self {
         let caller_ids = client
             .caller_ids
             .iter()
-            .map(|number| number.as_str().to_owned());
+            .map(|number| super::number(number, may_see_numbers));
         Self {
             id: client.id.to_string(),
             name: client.name,

@@ -28,7 +28,7 @@ pub struct ListIn {
     pub contacts: Vec<JsonContact>,
 }
 
-/// A list to create from a CSV file: the parts of the form, the file last.
+/// A list to create from a CSV file: the parts of the form. Behind the file only the name may come.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "only describes the form for the API's document")]

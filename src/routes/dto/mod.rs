@@ -1,11 +1,13 @@
 //! Wire types. They never are domain or stored types: those may change when the contract may not.
 
+pub mod answer;
 pub mod call;
 pub mod campaign;
 pub mod client;
 pub mod list;
 pub mod monitoring;
 pub mod page;
+pub mod rules;
 
 use crate::domain::phone::PhoneNumber;
 

@@ -85,18 +85,12 @@ pub struct ClientUtilization {
     pub utilization: UtilizationOut,
 }
 
-/// The containers that are alive.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ContainersOut {
-    /// The oldest first.
-    pub items: Vec<ContainerOut>,
-}
-
 /// A container.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerOut {
     /// Its id, new at every start.
+    #[schema(example = "0123456789abcdef01234567")]
     pub id: String,
     /// Version of the program.
     pub version: String,

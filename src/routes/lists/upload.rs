@@ -1,4 +1,4 @@
-//! The form with the file: its small parts are read first, then the file is handed on while it arrives.
+//! The form with the file: what decides how rows are read comes first, then the file is handed on while it arrives.
 
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::list::ContactList;
 use crate::error::{ApiError, ApiResult};
-use crate::services::imports::{Chunk, NewList, UploadFault};
+use crate::services::idempotency::{FormDigest, FormSaid};
+use crate::services::imports::{Chunk, MAX_FILE_BYTES, NewList, UploadEnd, UploadFault};
 use crate::state::AppState;
 
-use super::{FILE_LIMIT, Properties};
+use super::Properties;
 
 /// Longest part of the form that is not the file.
 const PART_LIMIT: usize = 4096;
@@ -38,12 +39,14 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Imports the file of a form. `settle` decides about the form's other parts, before the file is read.
+/// Imports the file of a form. `settle` decides about the form's other parts, before the file is read. With a `digest`, what
+/// the whole form said is answered as well.
 pub(super) async fn import(
     state: &AppState,
     request: Request,
     settle: impl FnOnce(Properties) -> ApiResult<NewList>,
-) -> ApiResult<ContactList> {
+    digest: Option<FormDigest>,
+) -> ApiResult<(ContactList, Option<FormSaid>)> {
     let form = Multipart::from_request(request, state)
         .await
         .map_err(|_| ApiError::malformed("invalid_form", "The form has no boundary."))?;
@@ -59,11 +62,12 @@ pub(super) async fn import(
         form,
         |properties| Ok(tell.send(settle(properties)?).is_ok()),
         chunks,
+        digest,
     );
     match tokio::join!(reading, importing) {
         (Err(error), None) => Err(error),
-        (_, Some(imported)) => Ok(imported?),
-        (Ok(()), None) => Err(ApiError::internal("a form was read without its file")),
+        (read, Some(imported)) => Ok((imported?, read.ok().flatten())),
+        (Ok(_), None) => Err(ApiError::internal("a form was read without its file")),
     }
 }
 
@@ -73,8 +77,12 @@ async fn read_form(
     mut form: Multipart,
     begin: impl FnOnce(Properties) -> ApiResult<bool>,
     chunks: mpsc::Sender<Chunk>,
-) -> ApiResult<()> {
-    let mut parts = Parts::default();
+    digest: Option<FormDigest>,
+) -> ApiResult<Option<FormSaid>> {
+    let mut parts = Parts {
+        digest,
+        ..Parts::default()
+    };
     let mut file = loop {
         let part = tokio::time::timeout(PART_TIME, form.next_field()).await;
         let part = part.map_err(|_| ApiError::from(UploadFault::Incomplete))?;
@@ -87,38 +95,38 @@ async fn read_form(
         let taken = tokio::time::timeout(PART_TIME, parts.take(field)).await;
         taken.map_err(|_| ApiError::from(UploadFault::Incomplete))??;
     };
-    if let Err(error) = parts.into_properties().and_then(begin) {
+    if let Err(error) = parts.properties().and_then(begin) {
         drain(&mut file).await;
         return Err(error);
     }
     // When the import has failed, it says why itself, and nobody waits for an uploader that has fallen silent.
     let mut end = tokio::select! {
-        end = forward(&mut file, &chunks) => end,
+        end = parts.forward(&mut file, &chunks) => end,
         () = chunks.closed() => Ok(()),
     };
     if chunks.is_closed() {
         drain(&mut file).await;
-        return Ok(());
+        return Ok(None);
     }
     drop(file);
     if end.is_ok() {
         end = tokio::select! {
-            end = nothing_behind(&mut form) => end,
-            () = chunks.closed() => return Ok(()),
+            end = parts.behind(&mut form) => end,
+            () = chunks.closed() => return Ok(None),
         };
     }
-    let last = end.map_or_else(Chunk::Broken, |()| Chunk::End);
-    drop(chunks.send(last).await);
-    Ok(())
-}
-
-async fn forward(file: &mut Field<'_>, chunks: &mpsc::Sender<Chunk>) -> Result<(), UploadFault> {
-    while let Some(bytes) = file.chunk().await.map_err(|error| upload_fault(&error))? {
-        if chunks.send(Chunk::Data(bytes)).await.is_err() {
-            return Ok(());
-        }
-    }
-    Ok(())
+    let said = parts.digest.map(FormDigest::finish);
+    let name = parts.late_name;
+    let last = end.map(|()| UploadEnd {
+        name,
+        said: said.clone(),
+    });
+    drop(
+        chunks
+            .send(last.map_or_else(Chunk::Broken, Chunk::End))
+            .await,
+    );
+    Ok(said)
 }
 
 /// Takes a little more of a file that nobody wants.
@@ -135,29 +143,16 @@ async fn drain(file: &mut Field<'_>) {
     drop(tokio::time::timeout(DRAIN_TIME, draining).await);
 }
 
-/// A part behind the file comes too late to have its effect; to ignore it would surprise.
-async fn nothing_behind(form: &mut Multipart) -> Result<(), UploadFault> {
-    match form.next_field().await {
-        Ok(None) => Ok(()),
-        Ok(Some(field)) => {
-            let known = ["name", "defaultCountry", "clientId", "file"];
-            let name = known.into_iter().find(|known| field.name() == Some(*known));
-            Err(UploadFault::Late(name.unwrap_or("another part").to_owned()))
-        }
-        Err(error) => Err(upload_fault(&error)),
-    }
-}
-
 fn upload_fault(error: &MultipartError) -> UploadFault {
     match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => UploadFault::TooLarge(FILE_LIMIT),
+        StatusCode::PAYLOAD_TOO_LARGE => UploadFault::TooLarge(MAX_FILE_BYTES),
         _ => UploadFault::Incomplete,
     }
 }
 
 fn form_error(error: &MultipartError) -> ApiError {
     match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::payload_too_large(FILE_LIMIT),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::payload_too_large(MAX_FILE_BYTES),
         _ => ApiError::malformed(
             "invalid_form",
             "The form is broken or ended half-way; nothing was kept.",
@@ -165,10 +160,13 @@ fn form_error(error: &MultipartError) -> ApiError {
     }
 }
 
-/// The parts of the form before the file.
+/// The small parts of the form.
 #[derive(Default)]
 struct Parts {
+    /// Of the whole form, where that is wanted.
+    digest: Option<FormDigest>,
     name: Option<String>,
+    late_name: Option<String>,
     default_country: Option<String>,
     client_id: Option<String>,
 }
@@ -184,31 +182,89 @@ impl Parts {
                 return Err(ApiError::invalid_field(path, "is not known here"));
             }
         };
-        let mut text = Vec::new();
-        while let Some(bytes) = field.chunk().await.map_err(|error| form_error(&error))? {
-            text.extend_from_slice(&bytes);
-            if text.len() > PART_LIMIT {
-                return Err(ApiError::invalid_field(path, "is too long"));
-            }
+        let text = small_part(&mut field).await?;
+        let text = text.map_err(|reason| ApiError::invalid_field(path, reason))?;
+        if let Some(digest) = &mut self.digest {
+            digest.part(path);
+            digest.feed(text.as_bytes());
         }
-        let text = String::from_utf8(text)
-            .map_err(|_| ApiError::invalid_field(path, "is not in UTF-8"))?;
         match place.replace(text) {
             None => Ok(()),
             Some(_) => Err(ApiError::invalid_field(path, "is there more than once")),
         }
     }
 
-    fn into_properties(self) -> ApiResult<Properties> {
-        let missing = || ApiError::invalid_field("name", "is missing, or comes behind the file");
-        let client_id = self.client_id.filter(|text| !text.is_empty());
+    async fn forward(
+        &mut self,
+        file: &mut Field<'_>,
+        chunks: &mpsc::Sender<Chunk>,
+    ) -> Result<(), UploadFault> {
+        if let Some(digest) = &mut self.digest {
+            digest.part("file");
+        }
+        while let Some(bytes) = file.chunk().await.map_err(|error| upload_fault(&error))? {
+            if let Some(digest) = &mut self.digest {
+                digest.feed(&bytes);
+            }
+            if chunks.send(Chunk::Data(bytes)).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the name, if it comes behind the file. Any other part comes too late to have its effect; to ignore it would
+    /// surprise.
+    async fn behind(&mut self, form: &mut Multipart) -> Result<(), UploadFault> {
+        while let Some(mut field) = form
+            .next_field()
+            .await
+            .map_err(|error| upload_fault(&error))?
+        {
+            let known = ["name", "defaultCountry", "clientId", "file"];
+            let part = known.into_iter().find(|known| field.name() == Some(*known));
+            let part = part.unwrap_or("another part");
+            let refused = |reason| UploadFault::Part(part.to_owned(), reason);
+            if part != "name" {
+                return Err(refused("must come before the file, and once"));
+            }
+            if self.name.is_some() || self.late_name.is_some() {
+                return Err(refused("is there more than once"));
+            }
+            let text = small_part(&mut field).await;
+            let text = text
+                .map_err(|_| UploadFault::Incomplete)?
+                .map_err(refused)?;
+            if let Some(digest) = &mut self.digest {
+                digest.part(part);
+                digest.feed(text.as_bytes());
+            }
+            self.late_name = Some(text);
+        }
+        Ok(())
+    }
+
+    fn properties(&mut self) -> ApiResult<Properties> {
+        let client_id = self.client_id.take().filter(|text| !text.is_empty());
         let client_id = client_id.map(|text| text.parse()).transpose();
         Ok(Properties {
-            name: self.name.ok_or_else(missing)?,
-            default_country: self.default_country,
+            name: self.name.clone(),
+            default_country: self.default_country.take(),
             client_id: client_id.map_err(|_| {
                 ApiError::invalid_field("clientId", "must be 24 hexadecimal digits")
             })?,
         })
     }
+}
+
+/// A part that is not the file, or why it cannot be one.
+async fn small_part(field: &mut Field<'_>) -> ApiResult<Result<String, &'static str>> {
+    let mut text = Vec::new();
+    while let Some(bytes) = field.chunk().await.map_err(|error| form_error(&error))? {
+        text.extend_from_slice(&bytes);
+        if text.len() > PART_LIMIT {
+            return Ok(Err("is too long"));
+        }
+    }
+    Ok(String::from_utf8(text).map_err(|_| "is not in UTF-8"))
 }

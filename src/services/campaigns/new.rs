@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::campaign::CallSettings;
+use crate::domain::answer::Answer;
+use crate::domain::campaign::{CallSettings, MachineDetection};
 use crate::domain::ids::{CampaignId, ListId};
 use crate::domain::list::ContactList;
 use crate::domain::pacing::Pacing;
@@ -24,8 +25,8 @@ pub struct NewCampaign {
     pub name: String,
     /// The list.
     pub list_id: ListId,
-    /// How its calls are placed.
-    pub calls: CallSettings,
+    /// How its calls are to be placed.
+    pub calls: AskedCalls,
     /// When it starts by itself, UTC; at once without.
     pub scheduled_at: Option<DateTime<Utc>>,
     /// When contacts not yet dialed are skipped, UTC.
@@ -38,6 +39,37 @@ pub struct NewCampaign {
     pub retry: Option<RetryPolicy>,
     /// Its own limit of live calls.
     pub max_concurrent: Option<u32>,
+}
+
+/// How calls are to be placed, as far as that could be read: what could not be is told with all other faults.
+#[derive(Debug, Clone)]
+pub struct AskedCalls {
+    /// Caller ID, or why the text is none.
+    pub from: Result<PhoneNumber, String>,
+    /// What the callee hears, or the path (within the answer) and reason of each of its faults.
+    pub answer: Result<Answer, Vec<(String, String)>>,
+    /// See [`CallSettings::warmup_url`].
+    pub warmup_url: Option<String>,
+    /// See [`CallSettings::machine_detection`].
+    pub machine_detection: Option<MachineDetection>,
+    /// See [`CallSettings::time_limit_s`].
+    pub time_limit_s: Option<u32>,
+    /// See [`CallSettings::ring_timeout_s`].
+    pub ring_timeout_s: Option<u32>,
+}
+
+impl AskedCalls {
+    /// The settings, if all of them could be read.
+    pub(super) fn settings(&self) -> Option<CallSettings> {
+        Some(CallSettings {
+            from: self.from.clone().ok()?,
+            answer: self.answer.clone().ok()?,
+            warmup_url: self.warmup_url.clone(),
+            machine_detection: self.machine_detection,
+            time_limit_s: self.time_limit_s,
+            ring_timeout_s: self.ring_timeout_s,
+        })
+    }
 }
 
 /// Everything that is wrong with the request, each with the path of its field.
@@ -55,8 +87,12 @@ pub(super) fn faults_of(
     if name.is_empty() || name.chars().count() > LONGEST_NAME {
         fault("campaignName", "must have 1 to 200 characters");
     }
-    if !caller_ids.is_empty() && !caller_ids.contains(&new.calls.from) {
-        fault("fromNumber", "is not one of the client's caller IDs");
+    match &new.calls.from {
+        Err(reason) => fault("fromNumber", reason),
+        Ok(from) if !caller_ids.is_empty() && !caller_ids.contains(from) => {
+            fault("fromNumber", "is not one of the client's caller IDs");
+        }
+        Ok(_) => {}
     }
     if new.max_concurrent == Some(0) {
         fault("maxConcurrentCalls", "must be at least 1");
@@ -82,7 +118,13 @@ pub(super) fn faults_of(
         fault("expiresAt", "must lie after the campaign's start");
     }
     let nested = [
-        ("answer", new.calls.answer.validate(&list.columns).err()),
+        (
+            "answer",
+            match &new.calls.answer {
+                Ok(answer) => answer.validate(&list.columns).err(),
+                Err(faults) => Some(faults.clone()),
+            },
+        ),
         (
             "window",
             new.window

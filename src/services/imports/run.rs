@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::rows::{CsvRows, Intake, JsonRows};
-use super::{Chunk, FileFault, ImportError, UploadFault};
+use super::{Chunk, FileFault, ImportError, UploadEnd, UploadFault};
 use crate::domain::contact::{ContactDraft, JsonContact};
-use crate::domain::list::{ContactList, ListStatus};
+use crate::domain::list::{ContactList, ListStatus, name_fault};
 use crate::domain::phone::CountryCode;
+use crate::services::idempotency::FormSaid;
 use crate::services::store::Store;
 use crate::utils::lifecycle::Lifecycle;
 
@@ -31,6 +32,8 @@ pub(super) struct Run {
     /// Turns to write a batch.
     pub(super) writes: Arc<Semaphore>,
     pub(super) list: ContactList,
+    /// What the form said that it is made from.
+    pub(super) said: Option<FormSaid>,
     pub(super) intake: Intake,
     pub(super) last_sign: Instant,
 }
@@ -43,9 +46,8 @@ impl Run {
     ) -> Result<(), ImportError> {
         let mut rows = CsvRows::new(default_country);
         loop {
-            let next = tokio::time::timeout(MAX_SILENCE, upload.recv());
             let chunk = tokio::select! {
-                next = next => next.ok().flatten(),
+                next = next_chunk(&mut upload) => next,
                 () = self.lifecycle.stopping() => return Err(ImportError::Stopping),
             };
             match chunk {
@@ -56,11 +58,28 @@ impl Run {
                         tokio::task::yield_now().await;
                     }
                 }
-                Some(Chunk::End) => return Ok(rows.finish(&mut self.intake)?),
+                Some(Chunk::End(end)) => {
+                    self.take_end(end)?;
+                    return Ok(rows.finish(&mut self.intake)?);
+                }
                 Some(Chunk::Broken(fault)) => return Err(fault.into()),
                 None => return Err(UploadFault::Incomplete.into()),
             }
         }
+    }
+
+    fn take_end(&mut self, end: UploadEnd) -> Result<(), ImportError> {
+        self.said = end.said;
+        if let Some(name) = end.name {
+            if let Some(fault) = name_fault(&name) {
+                return Err(ImportError::Name(fault));
+            }
+            self.list.name = name.trim().to_owned();
+        }
+        if self.list.name.is_empty() {
+            return Err(ImportError::Name("is missing".to_owned()));
+        }
+        Ok(())
     }
 
     pub(super) async fn read_json(
@@ -137,9 +156,18 @@ impl Run {
             columns: report.names,
             ..self.list
         };
-        match self.store.list_finish(&list, rejects).await? {
+        let said = self.said.map(|FormSaid(said)| said);
+        match self.store.list_finish(&list, said, rejects).await? {
             true => Ok(list),
             false => Err(ImportError::Removed),
         }
     }
+}
+
+/// The next of an upload; `None` when it was silent for too long, or its reader is gone.
+pub(super) async fn next_chunk(upload: &mut mpsc::Receiver<Chunk>) -> Option<Chunk> {
+    tokio::time::timeout(MAX_SILENCE, upload.recv())
+        .await
+        .ok()
+        .flatten()
 }

@@ -1,15 +1,15 @@
-//! The stored form of a call. `open` and `standing` repeat what follows from the rest, so that indexes can hold it.
+//! The stored form of a call. Calls of the earlier system load as well: fields that it did not have stand at their defaults. `open` and `standing` repeat what follows from the rest, so that indexes can hold it.
 
 use bson::DateTime as BsonTime;
 use bson::oid::ObjectId;
 use serde::{Deserialize, Serialize};
 
-use super::{StoreError, bson_time, bson_time_opt, id_of, oid};
+use super::campaign_doc::{long_ago, text_or_oid};
+use super::{StoreError, bson_time, bson_time_opt, id_of, lenient, oid};
 use crate::domain::answer::Answer;
 use crate::domain::call::{Call, CallStatus, RetryPlan};
 use crate::domain::call_event::{EndFacts, EventRecord, FinalSource};
 use crate::domain::outcome::{Outcome, SkipReason};
-use crate::domain::phone::PhoneNumber;
 
 /// A document of the call collection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,11 +17,13 @@ use crate::domain::phone::PhoneNumber;
 pub struct CallDoc {
     #[serde(rename = "_id")]
     id: ObjectId,
+    #[serde(deserialize_with = "text_or_oid")]
     client_id: ObjectId,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::id")]
     campaign_id: Option<ObjectId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     contact_seq: Option<i64>,
+    #[serde(default = "first")]
     attempt: u32,
     #[serde(default = "first")]
     dial: u32,
@@ -42,6 +44,7 @@ pub struct CallDoc {
         skip_serializing_if = "Option::is_none"
     )]
     request_uuid: Option<String>,
+    #[serde(default = "long_ago")]
     start_time: BsonTime,
     #[serde(default)]
     ring_time: Option<BsonTime>,
@@ -69,7 +72,9 @@ pub struct CallDoc {
     deadline: Option<BsonTime>,
     #[serde(default)]
     events: Vec<EventDoc>,
+    #[serde(default)]
     owner: String,
+    #[serde(default)]
     epoch: i64,
     /// Absent unless live: the unique index holds only documents that have it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -166,9 +171,7 @@ impl TryFrom<CallDoc> for Call {
     type Error = StoreError;
 
     fn try_from(doc: CallDoc) -> Result<Self, StoreError> {
-        let number = |text: &str, what| {
-            PhoneNumber::try_from(text.to_owned()).map_err(|_| StoreError::Corrupt { what })
-        };
+        let number = |text: &str, what| lenient::phone(text).ok_or(StoreError::Corrupt { what });
         let time = |time: Option<BsonTime>| time.map(BsonTime::to_chrono);
         Ok(Self {
             id: id_of(doc.id),
@@ -264,5 +267,30 @@ impl From<EventDoc> for EventRecord {
             digest: u32::try_from(doc.digest).unwrap_or(u32::MAX),
             at: doc.at.to_chrono(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+
+    #[test]
+    fn a_call_of_the_earlier_system_loads() {
+        let (client, campaign) = (ObjectId::new(), ObjectId::new());
+        let old = doc! {
+            "_id": ObjectId::new(), "clientId": client.to_hex(), "campaignId": campaign.to_hex(),
+            "from": "12025550100", "to": "+14155550123", "status": "completed", "callUUID": "u-1",
+        };
+        let document: CallDoc = bson::deserialize_from_document(old).unwrap();
+        let call = Call::try_from(document).unwrap();
+        assert_eq!(call.client_id, id_of(client));
+        assert_eq!(call.campaign_id, Some(id_of(campaign)));
+        assert_eq!(call.from.as_str(), "+12025550100");
+        assert_eq!(
+            (call.attempt, call.dial, call.owner.as_str(), call.epoch),
+            (1, 1, "", 0)
+        );
     }
 }

@@ -11,7 +11,7 @@ use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 use super::call_doc::CallDoc;
 use super::calls::SLOTS_INDEX;
 use super::within::Within;
-use super::{Store, StoreError, StoreResult, bson_time, oid, readable};
+use super::{Store, StoreError, StoreResult, bson_time, lenient, oid, readable};
 use crate::domain::call::{Call, CallStatus, Standing};
 use crate::domain::ids::{CallId, CampaignId, ClientId};
 use crate::domain::outcome::Outcome;
@@ -361,7 +361,7 @@ impl CallFilter {
     fn document(&self) -> Document {
         let mut filter = Document::new();
         if let Some(client) = self.client {
-            filter.insert("clientId", oid(client));
+            filter.insert("clientId", lenient::either(client));
         }
         if let Some(campaign) = self.campaign {
             filter.insert("campaignId", oid(campaign));

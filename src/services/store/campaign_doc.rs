@@ -4,11 +4,10 @@ use bson::DateTime as BsonTime;
 use bson::oid::ObjectId;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{StoreError, bson_time, bson_time_opt, id_of, oid};
+use super::{StoreError, bson_time, bson_time_opt, id_of, lenient, oid};
 use crate::domain::answer::Answer;
 use crate::domain::campaign::{CallSettings, Campaign, CampaignStatus, MachineDetection};
 use crate::domain::pacing::Pacing;
-use crate::domain::phone::PhoneNumber;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::window::Window;
 
@@ -86,7 +85,7 @@ fn ended() -> CampaignStatus {
     CampaignStatus::Completed
 }
 
-fn long_ago() -> BsonTime {
+pub(super) fn long_ago() -> BsonTime {
     BsonTime::from_millis(0)
 }
 
@@ -161,10 +160,8 @@ impl TryFrom<CampaignDoc> for Campaign {
             list_id: id_of(doc.list_id),
             name: doc.campaign_name,
             calls: CallSettings {
-                from: PhoneNumber::parse(&doc.from_number, None).map_err(|_| {
-                    StoreError::Corrupt {
-                        what: "campaign.fromNumber",
-                    }
+                from: lenient::phone(&doc.from_number).ok_or(StoreError::Corrupt {
+                    what: "campaign.fromNumber",
                 })?,
                 answer: doc.answer.or(stream).ok_or(StoreError::Corrupt {
                     what: "campaign.answer",
@@ -196,5 +193,45 @@ impl TryFrom<CampaignDoc> for Campaign {
             epoch: doc.epoch,
             reopened: doc.reopened,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Document, doc};
+
+    use super::*;
+
+    fn read(document: Document) -> Result<Campaign, StoreError> {
+        let document: CampaignDoc = bson::deserialize_from_document(document).unwrap();
+        document.try_into()
+    }
+
+    #[test]
+    fn a_campaign_of_the_earlier_system_loads() {
+        let client = ObjectId::new();
+        let campaign = read(doc! {
+            "_id": ObjectId::new(), "campaignName": "May", "clientId": client.to_hex(),
+            "listId": ObjectId::new().to_hex(), "fromNumber": "1 202 555 0100", "wssUrl": "wss://bot.example.com",
+        })
+        .unwrap();
+        assert_eq!(campaign.client_id, id_of(client));
+        assert_eq!(campaign.calls.from.as_str(), "+12025550100");
+        assert_eq!(campaign.status, CampaignStatus::Completed);
+    }
+
+    /// During a roll-out a newer container may have written it.
+    #[test]
+    fn fields_that_this_program_does_not_know_do_no_harm() {
+        let campaign = read(doc! {
+            "_id": ObjectId::new(), "campaignName": "May", "clientId": ObjectId::new(), "listId": ObjectId::new(),
+            "fromNumber": "+12025550100", "new": 1,
+            "answer": { "type": "speak", "text": "Hi", "new": 1 },
+            "window": { "days": ["mon"], "start": "09:00", "end": "17:00", "timeZone": "contact", "new": 1 },
+            "pacing": { "intervalMs": 5_i64, "new": 1 },
+            "retry": { "maxAttempts": 2, "delaysSeconds": [60], "outcomes": ["busy"], "new": 1 },
+        })
+        .unwrap();
+        assert!(campaign.window.is_some() && campaign.pacing.is_some() && campaign.retry.is_some());
     }
 }

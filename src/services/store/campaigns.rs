@@ -9,7 +9,7 @@ pub use super::campaign_doc::CampaignDoc;
 pub use super::campaign_leases::Lease;
 use super::campaign_leases::next_epoch;
 use super::within::Within;
-use super::{Store, StoreResult, oid};
+use super::{Store, StoreResult, lenient, oid};
 use crate::domain::campaign::{Campaign, CampaignStatus};
 use crate::domain::ids::{CampaignId, ClientId};
 
@@ -64,10 +64,7 @@ impl Store {
         before: Option<CampaignId>,
         limit: i64,
     ) -> StoreResult<Vec<Campaign>> {
-        let mut filter = Document::new();
-        if let Some(client) = scope {
-            filter.insert("clientId", oid(client));
-        }
+        let mut filter = lenient::owned_by(scope);
         if let Some(status) = status {
             filter.insert("status", status.as_str());
         }
@@ -162,10 +159,8 @@ pub struct StatusChange<'a> {
 }
 
 fn scoped(id: CampaignId, scope: Option<ClientId>) -> Document {
-    let mut filter = doc! { "_id": oid(id) };
-    if let Some(client) = scope {
-        filter.insert("clientId", oid(client));
-    }
+    let mut filter = lenient::owned_by(scope);
+    filter.insert("_id", oid(id));
     filter
 }
 

@@ -1,5 +1,7 @@
 //! The registry of containers: who is alive, for people and monitoring. Nothing is decided by it; leases decide.
 
+use std::time::Duration;
+
 use bson::{DateTime as BsonTime, doc};
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
@@ -7,7 +9,7 @@ use mongodb::IndexModel;
 use serde::{Deserialize, Serialize};
 
 use super::within::Within;
-use super::{Store, StoreResult};
+use super::{Store, StoreResult, millis};
 
 /// A document of the container collection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,14 +70,16 @@ impl Store {
         Ok(())
     }
 
-    /// All registered containers, the oldest first.
+    /// The containers that were seen within `threshold` by the database's clock, the oldest first. One that was killed stays
+    /// registered for a day, but does not live.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn container_list(&self) -> StoreResult<Vec<Container>> {
+    pub async fn container_list(&self, threshold: Duration) -> StoreResult<Vec<Container>> {
+        let since = doc! { "$subtract": ["$$NOW", millis(threshold)] };
         let docs: Vec<ContainerDoc> = self
             .containers
-            .find(doc! {})
+            .find(doc! { "$expr": { "$gte": ["$seenAt", since] } })
             .sort(doc! { "startedAt": 1 })
             .limit(1000)
             .within()

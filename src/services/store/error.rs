@@ -23,6 +23,17 @@ pub enum StoreError {
         /// What could not be read: field names and types only.
         what: &'static str,
     },
+    /// The database was prepared by a newer Ringmaster.
+    #[error(
+        "a newer Ringmaster has prepared this database (its schema version is {stored}, this program knows {known}): \
+         run the newer program"
+    )]
+    Newer {
+        /// The database's schema version.
+        stored: i32,
+        /// This program's.
+        known: i32,
+    },
     /// Anything else: a fault of ours or of the server.
     #[error("the database refused the operation (kind {kind}, code {code:?})")]
     Internal {

@@ -41,6 +41,9 @@ struct AnswerDoc {
     status: i32,
     content_type: Option<String>,
     body: Option<Binary>,
+    /// Digest of the request's form, if it was one: `digest` cannot cover it, because it arrives during the work.
+    #[serde(default)]
+    form: Option<String>,
 }
 
 /// An answer to be given again.
@@ -52,6 +55,8 @@ pub struct StoredAnswer {
     pub content_type: Option<String>,
     /// The body; absent when it may be shown once only.
     pub body: Option<Vec<u8>>,
+    /// Digest of the form that it answers.
+    pub form: Option<String>,
 }
 
 /// A record that is there already.
@@ -125,6 +130,7 @@ impl Store {
                 status: u16::try_from(answer.status).unwrap_or(500),
                 content_type: answer.content_type,
                 body: answer.body.map(|body| body.bytes),
+                form: answer.form,
             }),
         }))
     }
@@ -193,6 +199,7 @@ impl Store {
                 subtype: BinarySubtype::Generic,
                 bytes,
             }),
+            form: answer.form,
         };
         self.idempotency
             .update_one(

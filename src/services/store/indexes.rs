@@ -1,13 +1,14 @@
 //! Every index of the database, in one place; created by `ringmaster migrate` and at start.
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
+use futures_util::TryStreamExt;
 use mongodb::IndexModel;
 use mongodb::options::IndexOptions;
 
 use super::within::Within;
 use super::{
-    Store, StoreResult, calls, campaigns, clients, contacts, containers, error, idempotency, keys,
-    lists, unmatched,
+    Store, StoreError, StoreResult, calls, campaigns, clients, contacts, containers, idempotency,
+    keys, lists, unmatched,
 };
 
 /// Version of the database's form. A database with a higher one was written by a newer Ringmaster.
@@ -68,20 +69,24 @@ impl Store {
         ]
     }
 
-    /// What `migrate` would do: one line each for a missing index or an older schema. Empty when the database is up to date.
+    /// What `migrate` would do, or could not: one line each for an index that is missing or another, and for another schema.
+    /// Empty when the database is up to date.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn migration_plan(&self) -> StoreResult<Vec<String>> {
         let mut plan = Vec::new();
         for (collection, wanted) in self.wanted_indexes() {
-            let present = self.index_names(collection).await?;
-            for name in wanted
-                .iter()
-                .filter_map(name_of)
-                .filter(|name| !present.iter().any(|known| known == name))
-            {
-                plan.push(format!("{collection}: create index {name}"));
+            let present = self.indexes_of(collection).await?;
+            for model in &wanted {
+                let name = name_of(model).unwrap_or_default();
+                match present.iter().find(|known| name_of(known) == Some(name)) {
+                    None => plan.push(format!("{collection}: create index {name}")),
+                    Some(known) if is_same(known, model) => {}
+                    Some(_) => plan.push(format!(
+                        "{collection}: index {name} has other keys or options than this program needs: drop it, then migrate"
+                    )),
+                }
             }
         }
         match self.schema_version().await? {
@@ -92,11 +97,17 @@ impl Store {
         Ok(plan)
     }
 
-    /// Creates what is missing; safe to repeat and to run on several containers at once. A newer schema version is left alone.
+    /// Creates what is missing; safe to repeat and to run on several containers at once.
     ///
     /// # Errors
-    /// Those of the store.
+    /// `Newer` when a newer program has prepared the database: then nothing is changed. Else those of the store.
     pub async fn migrate(&self) -> StoreResult<()> {
+        if let Some(stored) = self.schema_version().await?
+            && stored > SCHEMA_VERSION
+        {
+            let known = SCHEMA_VERSION;
+            return Err(StoreError::Newer { stored, known });
+        }
         for (collection, wanted) in self.wanted_indexes() {
             if !wanted.is_empty() {
                 self.database
@@ -127,19 +138,47 @@ impl Store {
         Ok(found.and_then(|document| document.get_i32("version").ok()))
     }
 
-    async fn index_names(&self, collection: &str) -> StoreResult<Vec<String>> {
-        match self
-            .database
-            .collection::<Document>(collection)
-            .list_index_names()
-            .await
-        {
-            Ok(names) => Ok(names),
+    async fn indexes_of(&self, collection: &str) -> StoreResult<Vec<IndexModel>> {
+        let collection = self.database.collection::<Document>(collection);
+        match collection.list_indexes().within().await {
+            Ok(cursor) => cursor.try_collect().within().await,
             // NamespaceNotFound: the collection does not exist yet, hence has no index.
-            Err(error) if error::code_of(&error) == Some(26) => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
+            Err(StoreError::Internal { code: Some(26), .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a stored index does what the wanted one would.
+fn is_same(stored: &IndexModel, wanted: &IndexModel) -> bool {
+    let of = |model: &IndexModel| {
+        let options = model.options.clone().unwrap_or_default();
+        (
+            keys_of(&model.keys),
+            options.unique.unwrap_or(false),
+            options.sparse.unwrap_or(false),
+            options.expire_after,
+            options.partial_filter_expression,
+        )
+    };
+    of(stored) == of(wanted)
+}
+
+/// The keys in their order; 1, 1.0 and a long 1 are the same direction.
+fn keys_of(keys: &Document) -> Vec<(String, String)> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a foreign, non-exhaustive enum"
+    )]
+    let direction = |value: &Bson| match value {
+        Bson::Int32(value) => value.to_string(),
+        Bson::Int64(value) => value.to_string(),
+        Bson::Double(value) => value.to_string(),
+        other => other.to_string(),
+    };
+    keys.iter()
+        .map(|(field, value)| (field.clone(), direction(value)))
+        .collect()
 }
 
 fn name_of(model: &IndexModel) -> Option<&str> {
@@ -147,4 +186,29 @@ fn name_of(model: &IndexModel) -> Option<&str> {
         .options
         .as_ref()
         .and_then(|options| options.name.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_known_by_what_it_does() {
+        let wanted = unique("u", doc! { "a": 1, "b": -1 }, doc! {});
+        let by_hand = unique("u", doc! { "a": 1.0, "b": -1_i64 }, doc! {});
+        assert!(is_same(&by_hand, &wanted));
+        for other in [
+            index("u", doc! { "a": 1, "b": -1 }),
+            unique("u", doc! { "b": -1, "a": 1 }, doc! {}),
+            unique("u", doc! { "a": 1, "b": 1 }, doc! {}),
+            unique(
+                "u",
+                doc! { "a": 1, "b": -1 },
+                doc! { "a": { "$exists": true } },
+            ),
+        ] {
+            assert!(!is_same(&other, &wanted), "{other:?}");
+        }
+        assert!(!is_same(&ttl("t", "a", 1), &ttl("t", "a", 2)));
+    }
 }

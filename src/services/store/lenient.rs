@@ -5,6 +5,7 @@ use bson::{Bson, DateTime as BsonTime, Document, doc};
 use serde::{Deserialize, Deserializer};
 
 use crate::domain::ids::{ClientId, Id};
+use crate::domain::phone::PhoneNumber;
 
 use super::oid;
 
@@ -51,6 +52,14 @@ pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ob
     })
 }
 
+/// A phone number as we store it, or as the earlier system did: in any form that people write with a country code. What we
+/// have stored is not judged again by the numbering plans of today.
+pub(super) fn phone(text: &str) -> Option<PhoneNumber> {
+    PhoneNumber::try_from(text.to_owned())
+        .or_else(|_| PhoneNumber::parse(text, None))
+        .ok()
+}
+
 /// A condition that an id stored either way meets. It can use an index, and the index's order after it.
 pub(super) fn either(id: impl Id) -> Document {
     let id = oid(id);
@@ -77,6 +86,16 @@ mod tests {
         at: Option<BsonTime>,
         #[serde(default, deserialize_with = "id")]
         client: Option<ObjectId>,
+    }
+
+    #[test]
+    fn numbers_are_read_as_stored_or_as_people_write_them() {
+        let read = |text| phone(text).map(|number| number.as_str().to_owned());
+        assert_eq!(read("+14155550123").as_deref(), Some("+14155550123"));
+        // No numbering plan knows it any more.
+        assert_eq!(read("+21012345678").as_deref(), Some("+21012345678"));
+        assert_eq!(read("1 415 555 0123").as_deref(), Some("+14155550123"));
+        assert_eq!(read("nobody"), None);
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub(super) struct ListDoc {
     pub(super) columns: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reservation: Option<ObjectId>,
+    /// Digest of the form that it was made from, where one request was to make one list only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) form: Option<String>,
     #[serde(default, deserialize_with = "lenient::time")]
     pub(super) created_at: Option<BsonTime>,
     pub(super) updated_at: Option<BsonTime>,

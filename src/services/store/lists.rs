@@ -40,6 +40,8 @@ struct RejectsDoc {
 pub struct Reserved {
     /// The list as it is.
     pub list: ContactList,
+    /// Digest of the form that it was made from.
+    pub said: Option<String>,
     /// False when its importer has not been heard of for longer than asked.
     pub alive: bool,
 }
@@ -108,6 +110,7 @@ impl Store {
             default_country: list.default_country,
             columns: Vec::new(),
             reservation: reservation.map(ObjectId::from_bytes),
+            form: None,
             created_at: Some(bson_time(list.created_at)),
             updated_at: Some(bson_time(list.created_at)),
         };
@@ -131,6 +134,7 @@ impl Store {
         let unheard = doc! { "_id": found.id, "$expr": older_than(silence) };
         let alive = self.lists.find_one(unheard).within().await?.is_none();
         Ok(Some(Reserved {
+            said: found.form.clone(),
             list: found.try_into()?,
             alive,
         }))
@@ -152,13 +156,14 @@ impl Store {
         Ok(updated.matched_count == 1)
     }
 
-    /// Makes an imported list usable; false when it was removed meanwhile.
+    /// Makes an imported list usable; false when it was removed meanwhile. `said` is the digest of its form.
     ///
     /// # Errors
     /// When the database fails: then the list is still importing.
     pub async fn list_finish(
         &self,
         list: &ContactList,
+        said: Option<String>,
         rejects: Vec<RejectedRow>,
     ) -> StoreResult<bool> {
         if !rejects.is_empty() {
@@ -172,6 +177,8 @@ impl Store {
         }
         let report = doc! {
             "status": "ready",
+            "name": &list.name,
+            "form": said,
             "contactCount": stored(list.accepted),
             "total": stored(list.total),
             "duplicates": stored(list.duplicates),
