@@ -23,6 +23,7 @@ use crate::services::idempotency::Idempotency;
 use crate::services::imports::Imports;
 use crate::services::lists::Lists;
 use crate::services::monitoring::Monitoring;
+use crate::services::outbound::Outbound;
 use crate::services::pacer::Pacer;
 use crate::services::parts::Parts;
 use crate::services::reconciler::Reconciler;
@@ -195,6 +196,7 @@ pub async fn assemble(config: Config) -> Result<Assembly, BuildError> {
             store.clone(),
             clock.clone(),
             dispatcher.clone(),
+            parts.outbound.clone(),
             orphan_threshold,
         ),
         reconciler: Reconciler::new(
@@ -257,9 +259,11 @@ fn parts(
         base_url.unwrap_or_else(|| unreachable!("require_serve saw it")),
     );
     let container = uuid::Uuid::new_v4().to_string();
+    let outbound = Outbound::new(config.http.allow_private_urls);
     Ok(Parts {
         slots: Slots::new(store.clone(), dialing.global_max_calls, wake.clone()),
-        warmup: Warmup::new(config.warmup.clone())?,
+        warmup: Warmup::new(config.warmup.clone(), outbound.clone())?,
+        outbound,
         heartbeat: Heartbeat::new(
             store.clone(),
             clock.clone(),
