@@ -158,11 +158,11 @@ pub fn is_public(ip: IpAddr) -> bool {
 #[must_use]
 pub fn is_public_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let has_end = |end: &&str| {
+    let has_end = |end: &&'static str| {
         name.strip_suffix(*end)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    name.contains('.') && !INTERNAL_NAMES.iter().any(|end| has_end(&end))
+    name.contains('.') && !INTERNAL_NAMES.iter().any(has_end)
 }
 
 fn is_public_v4(ip: Ipv4Addr) -> bool {

@@ -56,6 +56,8 @@ pub fn apply(router: Router, state: &AppState) -> Router {
             always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             always(header::X_FRAME_OPTIONS, "DENY"),
             always(header::REFERRER_POLICY, "no-referrer"),
+            // Answers are a tenant's data, and out of date at once.
+            always(header::CACHE_CONTROL, "no-store"),
             always(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         ),
         // Answers preflights; other origins' pages may read answers only if ALLOWED_ORIGINS has them.

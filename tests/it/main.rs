@@ -31,6 +31,7 @@ mod mongo_away;
 mod openapi;
 mod operations;
 mod pause;
+mod security;
 mod signature;
 mod simulator;
 mod tidy;

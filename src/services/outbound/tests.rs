@@ -83,7 +83,7 @@ async fn serve(response: String) -> (SocketAddr, Arc<AtomicUsize>) {
         loop {
             let (mut connection, _) = listener.accept().await.unwrap();
             AtomicUsize::fetch_add(&counter, 1, Ordering::SeqCst);
-            connection.read(&mut [0; 4096]).await.unwrap();
+            assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0);
             connection.write_all(response.as_bytes()).await.unwrap();
         }
     });
