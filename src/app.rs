@@ -1,5 +1,7 @@
 //! The composition root: the only place that knows all parts. Builds them, starts them in order, stops them in order.
 
+mod serve;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -122,11 +124,8 @@ impl Application {
             "starting"
         );
         life.spawn_background("start", start(assembly.clone()));
-        let server = axum::serve(listener, router(&assembly.state)).with_graceful_shutdown({
-            let life = life.clone();
-            async move { life.stopping().await }
-        });
-        let mut serving = life.spawn_work(async move { server.await });
+        let server = serve::serve(listener, router(&assembly.state), life.clone());
+        let mut serving = life.spawn_work(server);
         tokio::select! {
             () = shutdown => {}
             () = life.stopping() => {}
@@ -145,7 +144,7 @@ async fn stop(assembly: Assembly) -> Ended {
     let is_handed_over = tokio::time::timeout(grace, hand_over(&assembly))
         .await
         .is_ok();
-    // axum waits for idle connections for ever (tokio-rs/axum#3478): the drain is bounded here.
+    // A request may take longer than we have: the drain is bounded here.
     let is_drained = life.drain(grace.saturating_sub(begun.elapsed())).await;
     // A request that was under way may have taken a lease meanwhile.
     if tokio::time::timeout(CLOSE_TIME, release(&assembly))

@@ -109,6 +109,12 @@ pub fn guard_webhooks(
     ))
 }
 
+/// Whether a body was longer than it may be, or broken.
+fn is_too_long(error: &axum::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    cause.is_some_and(|cause| cause.to_string().contains("length limit"))
+}
+
 async fn time_limit(State(pace): State<Pace>, request: Request, next: Next) -> Response {
     let answer = next.run(request);
     match pace {

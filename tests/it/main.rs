@@ -21,6 +21,7 @@ mod demo;
 mod embedded;
 mod errors;
 mod handover;
+mod hostile;
 mod idempotency;
 mod limits;
 mod lists;
