@@ -1,5 +1,7 @@
 //! The composition root: the only place that knows all parts. Builds them, starts them in order, stops them in order.
 
+mod serve;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use crate::services::idempotency::Idempotency;
 use crate::services::imports::Imports;
 use crate::services::lists::Lists;
 use crate::services::monitoring::Monitoring;
+use crate::services::outbound::Outbound;
 use crate::services::pacer::Pacer;
 use crate::services::parts::Parts;
 use crate::services::reconciler::Reconciler;
@@ -122,11 +125,8 @@ impl Application {
             "starting"
         );
         life.spawn_background("start", start(assembly.clone()));
-        let server = axum::serve(listener, router(&assembly.state)).with_graceful_shutdown({
-            let life = life.clone();
-            async move { life.stopping().await }
-        });
-        let mut serving = life.spawn_work(async move { server.await });
+        let server = serve::serve(listener, router(&assembly.state), life.clone());
+        let mut serving = life.spawn_work(server);
         tokio::select! {
             () = shutdown => {}
             () = life.stopping() => {}
@@ -145,7 +145,7 @@ async fn stop(assembly: Assembly) -> Ended {
     let is_handed_over = tokio::time::timeout(grace, hand_over(&assembly))
         .await
         .is_ok();
-    // axum waits for idle connections for ever (tokio-rs/axum#3478): the drain is bounded here.
+    // A request may take longer than we have: the drain is bounded here.
     let is_drained = life.drain(grace.saturating_sub(begun.elapsed())).await;
     // A request that was under way may have taken a lease meanwhile.
     if tokio::time::timeout(CLOSE_TIME, release(&assembly))
@@ -196,6 +196,7 @@ pub async fn assemble(config: Config) -> Result<Assembly, BuildError> {
             store.clone(),
             clock.clone(),
             dispatcher.clone(),
+            parts.outbound.clone(),
             orphan_threshold,
         ),
         reconciler: Reconciler::new(
@@ -258,9 +259,11 @@ fn parts(
         base_url.unwrap_or_else(|| unreachable!("require_serve saw it")),
     );
     let container = store::new_id::<ContainerId>().to_string();
+    let outbound = Outbound::new(config.http.allow_private_urls);
     Ok(Parts {
         slots: Slots::new(store.clone(), dialing.global_max_calls, wake.clone()),
-        warmup: Warmup::new(config.warmup.clone())?,
+        warmup: Warmup::new(config.warmup.clone(), outbound.clone())?,
+        outbound,
         heartbeat: Heartbeat::new(
             store.clone(),
             clock.clone(),

@@ -3,6 +3,7 @@
 mod reader;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -135,7 +136,7 @@ pub struct Auth {
 }
 
 /// Warm-up settings.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Warmup {
     /// `BOT_WARMUP_ENABLED`.
     pub enabled: bool,
@@ -147,6 +148,15 @@ pub struct Warmup {
     pub retries: u32,
     /// `BOT_WARMUP_TTL`: for so long a bot that answered counts as warm.
     pub ttl: Duration,
+}
+
+/// Without the address, which may hold a token.
+impl fmt::Debug for Warmup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warmup")
+            .field("enabled", &self.enabled)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Config {

@@ -19,7 +19,7 @@ use crate::services::idempotency::{
 use crate::services::imports::{MAX_FORM_BYTES, MAX_JSON_BYTES, UploadFault};
 use crate::state::AppState;
 
-use super::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
+use super::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, is_too_long};
 
 /// Longest key.
 const MAX_KEY_CHARS: usize = 200;
@@ -112,14 +112,12 @@ async fn with_body(request: Request) -> ApiResult<(Request, Bytes)> {
     let incomplete =
         || ApiError::malformed("body_incomplete", "The body ended before it was complete.");
     let body = timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await;
-    let body = body.map_err(|_| incomplete())?.map_err(|error| {
-        let is_too_long = std::error::Error::source(&error)
-            .is_some_and(|source| source.to_string().contains("length limit"));
-        match is_too_long {
+    let body = body
+        .map_err(|_| incomplete())?
+        .map_err(|error| match is_too_long(&error) {
             true => ApiError::payload_too_large(MAX_BODY),
             false => incomplete(),
-        }
-    })?;
+        })?;
     Ok((Request::from_parts(parts, Body::from(body.clone())), body))
 }
 

@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub use new::{AskedCalls, NewCampaign};
 
 use super::dispatcher::Dispatcher;
+use super::outbound::Outbound;
 use super::store::calls::CallFilter;
 use super::store::campaigns::StatusChange;
 use super::store::{Store, StoreError, StoreResult};
@@ -80,6 +81,7 @@ pub struct Campaigns {
     store: Store,
     clock: Clock,
     dispatcher: Dispatcher,
+    outbound: Outbound,
     orphan_threshold: TimeDelta,
 }
 
@@ -90,12 +92,14 @@ impl Campaigns {
         store: Store,
         clock: Clock,
         dispatcher: Dispatcher,
+        outbound: Outbound,
         orphan_threshold: TimeDelta,
     ) -> Self {
         Self {
             store,
             clock,
             dispatcher,
+            outbound,
             orphan_threshold,
         }
     }
@@ -119,8 +123,17 @@ impl Campaigns {
         if client.status == ClientStatus::Suspended {
             return Err(CampaignError::Suspended);
         }
-        let faults = new::faults_of(&new, &list, &client.caller_ids, now);
-        let Some(calls) = new.calls.settings().filter(|_| faults.is_empty()) else {
+        // A request that is repeated because its answer was lost is not judged again: a name may not resolve just now, or the
+        // expiry may have passed.
+        if let Some(known) = self.store.campaign_get(new.id, scope).await? {
+            return Ok(known);
+        }
+        let mut faults = new::faults_of(&new, &list, &client.caller_ids, now);
+        let settings = new.calls.settings();
+        if let Some(calls) = settings.as_ref().filter(|_| faults.is_empty()) {
+            faults = self.outbound.faults(calls.addresses()).await;
+        }
+        let Some(calls) = settings.filter(|_| faults.is_empty()) else {
             return Err(CampaignError::Invalid(faults));
         };
         let campaign = self.begin(new, calls, &list, now);

@@ -46,6 +46,9 @@ pub enum SingleCallError {
     /// The client may not use this caller ID.
     #[error("the number is not one of the client's caller IDs")]
     CallerId,
+    /// Addresses that may not be asked: path of the field and reason each.
+    #[error("the call names a server that may not be asked")]
+    Addresses(Vec<(String, String)>),
     /// No slot, or no turn within the rate limits, became free in time.
     #[error("no {0} became free in time")]
     Busy(&'static str),
@@ -88,6 +91,10 @@ impl SingleCalls {
             return Ok(known);
         }
         self.client(&new).await?;
+        let faults = self.parts.outbound.faults(new.settings.addresses()).await;
+        if !faults.is_empty() {
+            return Err(SingleCallError::Addresses(faults));
+        }
         if let Some(address) = self
             .parts
             .warmup

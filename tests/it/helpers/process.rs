@@ -90,6 +90,14 @@ impl Process {
         status.code().unwrap()
     }
 
+    /// Its resident memory in MiB.
+    pub(crate) fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB").parse::<u64>();
+        kib.unwrap() / 1024
+    }
+
     /// What it wrote to standard output so far.
     pub(crate) fn stdout(&self) -> String {
         lossy(&self.folder.join("stdout"))
