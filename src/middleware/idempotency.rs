@@ -13,6 +13,7 @@ use crate::domain::role::Principal;
 use crate::error::{ApiError, ApiResult, FieldFault, IN_PROGRESS_RETRY_AFTER, REQUEST_IN_PROGRESS};
 use crate::services::idempotency::{LIFE_SIGN_INTERVAL, ShownOnce, StoredAnswer, Turn, Work};
 use crate::state::AppState;
+use crate::utils::crash_points::crash_point;
 
 use super::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
 
@@ -66,6 +67,7 @@ pub async fn idempotency(
             ));
         }
     };
+    crash_point!("idempotency.after_reserving");
     request.extensions_mut().insert(work.reserved());
     let response = run(&work, request, next).await;
     keep(&work, response).await
@@ -151,6 +153,7 @@ async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
         .map_err(ApiError::internal)?;
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let is_secret = parts.extensions.get::<ShownOnce>().is_some();
+    crash_point!("idempotency.before_keeping");
     settle(
         work.complete(StoredAnswer {
             status: parts.status.as_u16(),
@@ -161,6 +164,7 @@ async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
         })
         .await,
     );
+    crash_point!("idempotency.after_keeping");
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 

@@ -21,10 +21,13 @@ use crate::domain::call_event::{CallEvent, EventKind, FinalSource};
 use crate::domain::outcome::Outcome;
 use crate::utils::backoff;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 
-/// Name and length of the lease that keeps it to one container.
-const LEASE: (&str, Duration) = ("reconciler", Duration::from_secs(15));
+/// Name of the lease that keeps it to one container.
+const LEASE: &str = "reconciler";
+/// The longest that the lease lasts without being renewed. Where containers are taken for dead sooner, it ends sooner too.
+const LONGEST_LEASE: Duration = Duration::from_secs(15);
 /// How often overdue calls are looked for.
 const POLL: Duration = Duration::from_millis(800);
 /// Overdue calls asked after in one round.
@@ -130,10 +133,13 @@ impl Reconciler {
         self.round().await
     }
 
+    fn lease_time(&self) -> Duration {
+        self.heartbeat.threshold().min(LONGEST_LEASE)
+    }
+
     async fn holds_lease(&self) -> StoreResult<bool> {
-        let (name, time) = LEASE;
         self.store
-            .lease_take(name, self.heartbeat.container(), time)
+            .lease_take(LEASE, self.heartbeat.container(), self.lease_time())
             .await
     }
 
@@ -142,7 +148,7 @@ impl Reconciler {
         let mut round = Round::default();
         let mut renewed = Instant::now();
         for call in self.store.call_overdue(self.clock.now(), BATCH).await? {
-            if renewed.elapsed() > LEASE.1 / 4 {
+            if renewed.elapsed() > self.lease_time() / 4 {
                 if !self.holds_lease().await? {
                     return Ok(round);
                 }
@@ -203,6 +209,7 @@ impl Reconciler {
             if !is_listed && now - call.start_time > SWEEP_AGE {
                 missing += 1;
                 self.calls.extend(call, now).await?;
+                crash_point!("sweep.after_call");
             }
         }
         Ok(missing)
@@ -233,6 +240,7 @@ impl Reconciler {
         &self,
         call: &Call,
     ) -> StoreResult<Result<Option<Sighting>, LookupError>> {
+        let since = call.start_time - CLOCK_SLACK;
         let mut uuids = Vec::new();
         // In the order of a call's life, so that one that moves on between two questions is not missed.
         for queued in [true, false] {
@@ -246,23 +254,19 @@ impl Reconciler {
                 continue;
             }
             match self.carrier.look_up(&uuid).await {
-                Ok(sighting) if is_of(&sighting, call) => return Ok(Ok(Some(sighting))),
+                Ok(sighting) if sighting.may_be(call, since) => return Ok(Ok(Some(sighting))),
                 Ok(_) => {}
                 Err(error) => return Ok(Err(error)),
             }
         }
-        let records = match self
-            .carrier
-            .records_to(&call.to, call.start_time - CLOCK_SLACK)
-            .await
-        {
+        let records = match self.carrier.records_to(&call.to, since).await {
             Ok(records) => records,
             Err(error) => return Ok(Err(error)),
         };
         for record in records {
             let uuid = record.call_uuid.clone();
             let sighting = Sighting::Ended(Box::new(record));
-            if is_of(&sighting, call) && self.store.call_by_uuid(&uuid).await?.is_none() {
+            if sighting.may_be(call, since) && self.store.call_by_uuid(&uuid).await?.is_none() {
                 return Ok(Ok(Some(sighting)));
             }
         }
@@ -270,6 +274,7 @@ impl Reconciler {
     }
 
     async fn conclude(&self, call: &Call, sighting: Sighting) -> StoreResult<Verdict> {
+        crash_point!("reconcile.after_question");
         let now = self.clock.now();
         let (kind, uuid) = match sighting {
             Sighting::Queued(queued) => (EventKind::Accepted, queued.call_uuid),
@@ -301,8 +306,10 @@ impl Reconciler {
             self.calls.apply(Some(call.id), &event).await?;
         }
         if is_over {
+            crash_point!("reconcile.after_end");
             return Ok(Verdict::Ended);
         }
+        crash_point!("reconcile.before_confirming");
         self.calls.confirm(call.id, now).await?;
         Ok(Verdict::Lives)
     }
@@ -315,7 +322,9 @@ impl Reconciler {
             return Ok(Verdict::Lives);
         }
         if call.campaign_id.is_some() {
+            crash_point!("reconcile.before_withdraw");
             let withdrawn = self.calls.withdraw_seen(call, now).await?;
+            crash_point!("reconcile.after_withdraw");
             return Ok(if withdrawn {
                 Verdict::Withdrawn
             } else {
@@ -349,6 +358,7 @@ impl Reconciler {
             .unwrap_or(now)
             + self.call_timeout;
         if now > allowed {
+            crash_point!("reconcile.before_giving_up");
             self.calls
                 .end(
                     call,
@@ -364,22 +374,6 @@ impl Reconciler {
             (self.processed / 4).clamp(TimeDelta::milliseconds(200), TimeDelta::seconds(30));
         self.calls.extend(call, now + again).await?;
         Ok(Verdict::Lives)
-    }
-}
-
-/// Whether what the carrier knows may be this call: caller ID and time must fit, where the carrier tells them.
-fn is_of(sighting: &Sighting, call: &Call) -> bool {
-    let is_from = |from: &str| from.is_empty() || from == call.from.digits();
-    match sighting {
-        Sighting::Queued(found) | Sighting::Live(found) => is_from(&found.from),
-        Sighting::Ended(record) => {
-            let since = call.start_time - CLOCK_SLACK;
-            is_from(record.from.as_deref().unwrap_or_default())
-                && record
-                    .initiated_at
-                    .is_none_or(|initiated| initiated >= since)
-        }
-        Sighting::Nothing => false,
     }
 }
 

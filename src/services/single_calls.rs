@@ -17,6 +17,7 @@ use crate::domain::client::{Client, ClientStatus};
 use crate::domain::ids::{CallId, ClientId};
 use crate::domain::outcome::Outcome;
 use crate::domain::phone::PhoneNumber;
+use crate::utils::crash_points::crash_point;
 
 /// Limits that were read longer ago than this when the slots were taken are read again: the process may have been frozen.
 const LIMITS_AGE: Duration = Duration::from_secs(1);
@@ -97,6 +98,7 @@ impl SingleCalls {
             return self.not_ready(&new).await;
         }
         let (call, intended_at) = self.claim(&new).await?;
+        crash_point!("single_call.after_intent");
         let times = (intended_at, Instant::now());
         // The request may have left: whatever goes wrong now, the answer is the call, and what became of it follows.
         if let Err(error) = self
@@ -177,6 +179,7 @@ impl SingleCalls {
             return Ok(None);
         };
         let call = self.intent(new, slots);
+        crash_point!("single_call.before_intent");
         match self.parts.store.call_insert(&call).await {
             Ok(()) if read_at.elapsed() <= LIMITS_AGE => Ok(Some((call, read_at))),
             Ok(()) => {

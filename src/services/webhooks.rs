@@ -15,6 +15,7 @@ use crate::domain::campaign::CampaignStatus;
 use crate::domain::ids::CallId;
 use crate::domain::outcome::condemns;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 
 /// The fields of a webhook whose signature was verified, in the order of arrival.
 #[derive(Debug, Clone)]
@@ -74,9 +75,11 @@ impl Webhooks {
             return Ok(Instruction::None);
         };
         let is_over = matches!(event.kind, EventKind::End(_));
+        crash_point!("webhook.before_write");
         let call = match self.apply(webhook, &event, now).await? {
             // Also when it is known: the pause that follows may be what failed the first time.
             Disposition::Applied(call) | Disposition::Known(call) => {
+                crash_point!("webhook.after_write");
                 self.pause_if_condemned(&call, &event).await?;
                 call
             }
@@ -115,6 +118,7 @@ impl Webhooks {
                 Some(event) => self.calls.apply(None, &event).await?,
                 None => Disposition::Unknown,
             };
+            crash_point!("rematch.before_note");
             if disposition == Disposition::Unknown {
                 self.store.unmatched_tried(&kept.id).await?;
             } else {
@@ -140,6 +144,7 @@ impl Webhooks {
                 ..event.clone()
             };
             self.calls.apply(webhook.call, &machine).await?;
+            crash_point!("webhook.between_machine_and_event");
         }
         self.calls.apply(webhook.call, event).await
     }
@@ -159,6 +164,7 @@ impl Webhooks {
         if !campaign.is_some_and(|campaign| is_news(campaign.resumed_at)) {
             return Ok(());
         }
+        crash_point!("webhook.before_pausing");
         let change = StatusChange {
             to: CampaignStatus::Paused,
             by: "system",
@@ -188,7 +194,9 @@ impl Webhooks {
             params: webhook.params.clone(),
             received_at: event.at,
         };
-        self.store.unmatched_keep(&unmatched).await
+        self.store.unmatched_keep(&unmatched).await?;
+        crash_point!("webhook.kept");
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ mod carrier_faults;
 mod clients;
 mod counts;
 mod crash;
+mod crash_points;
 mod demo;
 mod embedded;
 mod errors;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::domain::call::Call;
 use crate::domain::call_event::EndFacts;
 use crate::domain::campaign::MachineDetection;
 use crate::domain::phone::PhoneNumber;
@@ -111,4 +112,22 @@ pub enum Sighting {
     Ended(Box<CallRecord>),
     /// The carrier knows of no such call (yet: records are written with a delay).
     Nothing,
+}
+
+impl Sighting {
+    /// Whether what the carrier knows may be `call`: caller ID and time (not before `since`) must fit, where the carrier tells them.
+    #[must_use]
+    pub fn may_be(&self, call: &Call, since: DateTime<Utc>) -> bool {
+        let is_from = |from: &str| from.is_empty() || from == call.from.digits();
+        match self {
+            Self::Queued(found) | Self::Live(found) => is_from(&found.from),
+            Self::Ended(record) => {
+                is_from(record.from.as_deref().unwrap_or_default())
+                    && record
+                        .initiated_at
+                        .is_none_or(|initiated| initiated >= since)
+            }
+            Self::Nothing => false,
+        }
+    }
 }

@@ -16,6 +16,7 @@ use crate::services::slots::Limits;
 use crate::services::store::calls::{ATTEMPT_INDEX, SLOTS_INDEX};
 use crate::services::store::campaigns::StatusChange;
 use crate::services::store::{StoreError, StoreResult};
+use crate::utils::crash_points::crash_point;
 
 /// Limits that were read longer ago than this when the slots were taken are read again: the process may have been frozen.
 const LIMITS_AGE: Duration = Duration::from_secs(1);
@@ -151,7 +152,9 @@ impl Driver {
         match next {
             Next::Contact(contact) => {
                 let call = intent::of_contact(parts, campaign, contact, slots, lease);
+                crash_point!("dial.before_intent");
                 parts.store.call_insert(&call).await?;
+                crash_point!("dial.after_intent");
                 Ok(Some(claimed(call, Some(seq(contact)))))
             }
             Next::Due(waiting) if waiting.status == CallStatus::Waiting => {
@@ -163,13 +166,17 @@ impl Driver {
                 let Some(mut call) = rearm(waiting, slots, dialer, parts.calls.deadlines()) else {
                     return Ok(None);
                 };
+                crash_point!("redial.before_intent");
                 let is_ours = parts.store.call_replace(waiting, &call).await?;
+                crash_point!("redial.after_intent");
                 call.version = waiting.version + 1;
                 Ok(is_ours.then(|| claimed(call, None)))
             }
             Next::Due(ended) => {
                 let call = intent::next_attempt(parts, campaign, ended, slots, lease);
+                crash_point!("retry.before_intent");
                 let is_ours = parts.store.call_insert_next(ended, &call).await?;
+                crash_point!("retry.after_intent");
                 Ok(is_ours.then(|| claimed(call, None)))
             }
         }
@@ -178,6 +185,7 @@ impl Driver {
     /// The guard, then the request on its way as work of its own, so that a slow carrier does not hold the next contact up.
     async fn guard_and_send(&mut self, campaign: &Campaign, claimed: Claimed) -> StoreResult<Step> {
         let guarded_at = Instant::now();
+        crash_point!("dial.before_guard");
         match self
             .parts
             .store
@@ -195,6 +203,7 @@ impl Driver {
                 return Err(error);
             }
         }
+        crash_point!("dial.after_guard");
         self.waiting = None;
         let Claimed {
             call, intended_at, ..
@@ -219,7 +228,9 @@ impl Driver {
 
     /// Not to be sent after all: a contact that was never claimed before is pending again, any other waits to be dialed.
     async fn take_back(&self, claimed: &Claimed) -> StoreResult<()> {
+        crash_point!("take_back.before");
         if claimed.seq.is_some() && self.parts.store.call_remove_unsent(&claimed.call).await? {
+            crash_point!("take_back.after");
             self.parts.wake.ring();
             return Ok(());
         }
@@ -259,6 +270,7 @@ impl Driver {
         {
             return Ok(Step::Did);
         }
+        crash_point!("claimed_already.before_passing_over");
         let index = campaign.current_index;
         store
             .campaign_pass_over(&self.lease, index, index + 1)
@@ -285,6 +297,7 @@ impl Driver {
             self.take_back(&claimed).await?;
             return Ok(Step::Over);
         }
+        crash_point!("bot_not_ready.before_end");
         let (calls, reason) = (&self.parts.calls, "bot_not_ready");
         calls
             .end(

@@ -11,6 +11,7 @@ use crate::domain::contact::{ContactDraft, JsonContact};
 use crate::domain::list::{ContactList, ListStatus};
 use crate::domain::phone::CountryCode;
 use crate::services::store::Store;
+use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 
 /// The uploader may be silent for so long.
@@ -137,7 +138,10 @@ impl Run {
             columns: report.names,
             ..self.list
         };
-        match self.store.list_finish(&list, rejects).await? {
+        crash_point!("import.before_last_write");
+        let is_ours = self.store.list_finish(&list, rejects).await?;
+        crash_point!("import.after_last_write");
+        match is_ours {
             true => Ok(list),
             false => Err(ImportError::Removed),
         }

@@ -21,6 +21,7 @@ const WATCHDOG: &str = r#"
 folder=$1
 shift
 exec 3<&0
+ulimit -c 0
 "$@" </dev/null 3<&- >"$folder/stdout" 2>"$folder/stderr" &
 child=$!
 echo "$child"
@@ -88,6 +89,14 @@ impl Process {
         let ended = tokio::time::timeout(PATIENCE, self.shell.wait()).await;
         let status = ended.expect("the process does not end").unwrap();
         status.code().unwrap()
+    }
+
+    /// Whether it is stopped, by a signal or by itself.
+    pub(crate) fn is_stopped(&self) -> bool {
+        // "pid (name) state ..."; the name is ours and has no parenthesis.
+        let stat = lossy(&Path::new("/proc").join(self.pid.to_string()).join("stat"));
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
     }
 
     /// What it wrote to standard output so far.
