@@ -39,6 +39,7 @@ use crate::services::webhooks::Webhooks;
 use crate::state::AppState;
 use crate::utils::backoff;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 
 /// Longest pause between two tries to prepare the database at start.
@@ -333,8 +334,11 @@ async fn sweep_imports(imports: Imports, life: Lifecycle) {
 
 /// Lets go of every lease, so that others need not wait for them to grow old.
 async fn hand_over(assembly: &Assembly) {
+    crash_point!("hand_over.stopping");
     assembly.state.dispatcher.until_idle().await;
+    crash_point!("hand_over.before_release");
     release(assembly).await;
+    crash_point!("hand_over.after_release");
 }
 
 async fn release(assembly: &Assembly) {
@@ -345,6 +349,7 @@ async fn release(assembly: &Assembly) {
             tracing::warn!(%error, "campaigns were not handed over; others adopt them when the leases grow old");
         }
     }
+    crash_point!("hand_over.between_leases");
     let released = store.lease_release_all(container).await;
     if let Err(error) = released.and(store.container_gone(container).await) {
         tracing::warn!(%error, "the registry was not told");

@@ -78,6 +78,8 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
 async fn serve() -> anyhow::Result<ExitCode> {
     let config = Config::from_env_to_serve()?;
     telemetry::init(&config.log_filter, config.log_json)?;
+    #[cfg(feature = "crash-points")]
+    crate::utils::crash_points::arm(config.crash_points.clone());
     let listener = TcpListener::bind((config.http.host, config.http.port))
         .await
         .context("the port cannot be bound")?;

@@ -39,6 +39,9 @@ pub struct Config {
     pub log_json: bool,
     /// `tracing` filter, e.g. `info,ringmaster=debug`.
     pub log_filter: String,
+    /// `CRASH_POINTS`: where this process is to die or to freeze.
+    #[cfg(feature = "crash-points")]
+    pub crash_points: Vec<crate::utils::crash_points::Step>,
 }
 
 /// HTTP settings.
@@ -214,6 +217,8 @@ impl Config {
             },
             log_json: env.choice("LOG_FORMAT", &["json", "text"]) == "json",
             log_filter: env.text("RUST_LOG").unwrap_or_else(|| "info".to_owned()),
+            #[cfg(feature = "crash-points")]
+            crash_points: env.parsed_list("CRASH_POINTS"),
         };
         config.cross_check(&mut env.faults);
         Draft {

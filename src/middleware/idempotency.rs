@@ -18,6 +18,7 @@ use crate::services::idempotency::{
 };
 use crate::services::imports::{MAX_FORM_BYTES, MAX_JSON_BYTES, UploadFault};
 use crate::state::AppState;
+use crate::utils::crash_points::crash_point;
 
 use super::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, is_too_long};
 
@@ -72,6 +73,7 @@ pub async fn idempotency(
         }
         Turn::Mismatch => return Err(ApiError::key_reused()),
     };
+    crash_point!("idempotency.after_reserving");
     request.extensions_mut().insert(work.reserved());
     let response = run(&work, request, next).await;
     keep(&work, response).await
@@ -183,6 +185,7 @@ async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let form = parts.extensions.get::<FormSaid>();
     let is_secret = parts.extensions.get::<ShownOnce>().is_some();
+    crash_point!("idempotency.before_keeping");
     settle(
         work.complete(StoredAnswer {
             status: parts.status.as_u16(),
@@ -194,6 +197,7 @@ async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
         })
         .await,
     );
+    crash_point!("idempotency.after_keeping");
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 

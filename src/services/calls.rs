@@ -14,6 +14,7 @@ use crate::domain::ids::CallId;
 use crate::domain::outcome::Outcome;
 use crate::domain::transition::{self, Applied, Deadlines};
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 
 /// How often a change is decided anew when another writer was faster. Each loss means that somebody else got on.
@@ -383,6 +384,7 @@ impl Calls {
         if let Some(uuid) = uuid.filter(|_| !is_over) {
             let (carrier, id) = (Arc::clone(&self.carrier), call.id);
             self.life.spawn_work(async move {
+                crash_point!("ghost.before_hanging_up");
                 if let Err(error) = carrier.hang_up(&uuid).await {
                     tracing::error!(callId = %id, %error, "a ghost call could not be hung up");
                 }

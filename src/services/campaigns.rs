@@ -17,6 +17,7 @@ use crate::domain::ids::{CampaignId, ClientId, ListId};
 use crate::domain::list::{ContactList, ListStatus};
 use crate::domain::progress::Progress;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 
 /// Why a campaign was not created or commanded.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,7 @@ impl Campaigns {
             return Err(CampaignError::Invalid(faults));
         };
         let campaign = self.begin(new, calls, &list, now);
+        crash_point!("create.before_insert");
         match self.store.campaign_insert(&campaign).await {
             Ok(()) => {}
             Err(StoreError::Duplicate { .. }) => {
@@ -148,6 +150,7 @@ impl Campaigns {
             }
             Err(error) => return Err(error.into()),
         }
+        crash_point!("create.after_insert");
         // Whoever deletes a list hides it first and then looks for campaigns: one of the two sees the other.
         match self.usable_list(scope, campaign.list_id).await {
             Ok(_) => {}
@@ -286,11 +289,13 @@ impl Campaigns {
         change: StatusChange<'_>,
     ) -> Result<Campaign, CampaignError> {
         loop {
+            crash_point!("command.before_transition");
             let changed = self
                 .store
                 .campaign_transition(id, scope, command.sources(), change)
                 .await?;
             if let Some(campaign) = changed {
+                crash_point!("command.after_transition");
                 tracing::info!(campaignId = %id, status = change.to.as_str(), "campaign status changed by an operator");
                 if command != Command::Resume {
                     self.dispatcher.let_go(&campaign);

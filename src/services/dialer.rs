@@ -22,6 +22,7 @@ use crate::domain::campaign::{CallSettings, CampaignStatus};
 use crate::domain::outcome::Outcome;
 use crate::utils::backoff;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 
 /// How long a passed guard allows sending: under the second that promise P5 grants after a pause was answered.
 const PERMISSION: Duration = Duration::from_millis(800);
@@ -96,6 +97,7 @@ impl Dialer {
         } else {
             Some(guarded_at)
         };
+        crash_point!("send.before");
         for is_last in [false, true] {
             let Some(since) = allowed else {
                 return self.withdraw(call, Duration::ZERO).await;
@@ -127,9 +129,11 @@ impl Dialer {
             if let Ok(answer) = tokio::time::timeout(half, &mut dialing).await {
                 return answer;
             }
+            crash_point!("send.unanswered");
             if let Err(error) = self.calls.renew(call.id, call.dial).await {
                 tracing::warn!(callId = %call.id, %error, "an intent could not be renewed");
             }
+            crash_point!("send.renewed");
         }
     }
 
@@ -148,7 +152,12 @@ impl Dialer {
             return Ok(None);
         }
         let is_young = delta(intended_at.elapsed()) < self.calls.deadlines().processed / 2;
-        let stands = is_young || self.calls.renew(call.id, call.dial).await?;
+        if is_young {
+            return Ok(Some(since));
+        }
+        crash_point!("send.before_renewing");
+        let stands = self.calls.renew(call.id, call.dial).await?;
+        crash_point!("send.permitted_again");
         Ok(stands.then_some(since))
     }
 
@@ -180,7 +189,9 @@ impl Dialer {
             request_uuid: Some(request_uuid),
             digest: 0,
         };
+        crash_point!("send.accepted");
         self.calls.apply(Some(call.id), &event).await?;
+        crash_point!("send.recorded");
         Ok(Dialed::Sent)
     }
 
@@ -191,6 +202,7 @@ impl Dialer {
         error: DialError,
     ) -> StoreResult<Dialed> {
         tracing::warn!(callId = %call.id, campaignId = call.campaign_id.map(tracing::field::display), %error, "dial request failed");
+        crash_point!("send.failed");
         match error {
             DialError::Ambiguous(_) => Ok(Dialed::Sent),
             // The machine or the database is slow, not the carrier: others need not wait.
@@ -223,6 +235,7 @@ impl Dialer {
                 if let Some(lease) = lease {
                     self.pause(lease, reason).await?;
                 }
+                crash_point!("condemned.after_pause");
                 self.postpone(call, Duration::ZERO, Outcome::ConfigError, reason)
                     .await
             }
@@ -236,6 +249,7 @@ impl Dialer {
                     Outcome::ConfigError
                 };
                 let reason = format!("the carrier refused the call (HTTP {status})");
+                crash_point!("refused.before_end");
                 self.calls
                     .end(
                         call,
@@ -275,11 +289,14 @@ impl Dialer {
 
     async fn withdraw(&self, call: &Call, wait: Duration) -> StoreResult<Dialed> {
         let retry_at = self.clock.now() + delta(wait);
+        crash_point!("withdraw.before");
         self.calls.withdraw(call.id, call.dial, retry_at).await?;
+        crash_point!("withdraw.after");
         Ok(Dialed::Withdrawn)
     }
 
     async fn pause(&self, lease: &Lease, reason: &str) -> StoreResult<()> {
+        crash_point!("condemned.before_pause");
         let change = StatusChange {
             to: CampaignStatus::Paused,
             by: "system",

@@ -14,6 +14,7 @@ use super::store::campaigns::{Lease, StatusChange};
 use crate::domain::campaign::{Campaign, CampaignStatus};
 use crate::domain::ids::CampaignId;
 use crate::utils::backoff;
+use crate::utils::crash_points::crash_point;
 
 /// How often orphans and due schedules are looked for. A politely stopped container's campaigns wait no longer than this.
 const SCAN: Duration = Duration::from_millis(700);
@@ -131,10 +132,12 @@ impl Dispatcher {
                 driver,
                 only_under: None,
             };
+            crash_point!("schedule.before_start");
             if let Some(campaign) = store
                 .campaign_transition(due.id, None, &[CampaignStatus::Scheduled], change)
                 .await?
             {
+                crash_point!("schedule.after_start");
                 tracing::info!(campaignId = %campaign.id, "scheduled campaign started");
                 scan.started += 1;
                 self.drive(&campaign);
@@ -144,10 +147,12 @@ impl Dispatcher {
             self.drive(&ours);
         }
         for orphan in store.campaign_orphans(self.container(), threshold).await? {
+            crash_point!("adopt.before");
             if let Some(campaign) = store
                 .campaign_adopt(&orphan, self.container(), threshold)
                 .await?
             {
+                crash_point!("adopt.after");
                 tracing::info!(campaignId = %campaign.id, from = orphan.container_id, epoch = campaign.epoch, "campaign adopted");
                 scan.adopted += 1;
                 self.drive(&campaign);

@@ -24,10 +24,13 @@ use super::webhooks::Webhooks;
 use crate::config::Dialing;
 use crate::utils::backoff;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 
-/// Name and length of the lease that keeps it to one container.
-const LEASE: (&str, Duration) = ("reconciler", Duration::from_secs(15));
+/// Name of the lease that keeps it to one container.
+const LEASE: &str = "reconciler";
+/// The longest that the lease lasts without being renewed. Where containers are taken for dead sooner, it ends sooner too.
+const LONGEST_LEASE: Duration = Duration::from_secs(15);
 /// How often overdue calls are looked for.
 const POLL: Duration = Duration::from_millis(800);
 /// Overdue calls asked after in one round.
@@ -133,10 +136,13 @@ impl Reconciler {
         self.round().await
     }
 
+    fn lease_time(&self) -> Duration {
+        self.heartbeat.threshold().min(LONGEST_LEASE)
+    }
+
     async fn holds_lease(&self) -> StoreResult<bool> {
-        let (name, time) = LEASE;
         self.store
-            .lease_take(name, self.heartbeat.container(), time)
+            .lease_take(LEASE, self.heartbeat.container(), self.lease_time())
             .await
     }
 
@@ -208,6 +214,7 @@ impl Reconciler {
             if !is_listed && now - call.start_time > SWEEP_AGE {
                 missing += 1;
                 self.calls.extend(call, now).await?;
+                crash_point!("sweep.after_call");
             }
         }
         Ok(missing)

@@ -17,6 +17,7 @@ use crate::domain::client::{Client, ClientStatus};
 use crate::domain::ids::{CallId, ClientId};
 use crate::domain::outcome::Outcome;
 use crate::domain::phone::PhoneNumber;
+use crate::utils::crash_points::crash_point;
 
 /// A call that was not looked at for so long after it was written may be known to who asked for it again.
 const UNSEEN_TIME: Duration = Duration::from_secs(5);
@@ -116,6 +117,7 @@ impl SingleCalls {
             }
             Err(error) => return Err(error),
         };
+        crash_point!("single_call.after_intent");
         let times = (intended_at, Instant::now());
         // The request may have left: whatever goes wrong now, the answer is the call, and what became of it follows.
         if let Err(error) = self
@@ -197,6 +199,7 @@ impl SingleCalls {
             return Ok(None);
         };
         let call = self.intent(new, slots);
+        crash_point!("single_call.before_intent");
         match self.parts.store.call_insert(&call).await {
             Ok(()) => {}
             Err(error) if error.is_duplicate_of(SLOTS_INDEX) => return Ok(None),

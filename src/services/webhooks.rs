@@ -15,6 +15,7 @@ use crate::domain::campaign::CampaignStatus;
 use crate::domain::ids::CallId;
 use crate::domain::outcome::condemns;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 
 /// The fields of a webhook whose signature was verified, in the order of arrival.
 #[derive(Debug, Clone)]
@@ -74,9 +75,11 @@ impl Webhooks {
             return Ok(Instruction::None);
         };
         let is_over = matches!(event.kind, EventKind::End(_));
+        crash_point!("webhook.before_write");
         let call = match self.apply(webhook, &event, now).await? {
             // Also when it is known: the pause that follows may be what failed the first time.
             Disposition::Applied(call) | Disposition::Known(call) => {
+                crash_point!("webhook.after_write");
                 self.pause_if_condemned(&call, &event).await?;
                 call
             }
@@ -114,6 +117,7 @@ impl Webhooks {
                 Some(event) => self.calls.apply(kept.call, &event).await,
                 None => Ok(Disposition::Unknown),
             };
+            crash_point!("rematch.before_note");
             match disposition {
                 Ok(Disposition::Unknown) => self.store.unmatched_tried(&kept.id).await?,
                 Ok(_) => {
@@ -145,6 +149,7 @@ impl Webhooks {
                 ..event.clone()
             };
             self.calls.apply(webhook.call, &machine).await?;
+            crash_point!("webhook.between_machine_and_event");
         }
         self.calls.apply(webhook.call, event).await
     }
@@ -164,6 +169,7 @@ impl Webhooks {
         if !campaign.is_some_and(|campaign| is_news(campaign.resumed_at)) {
             return Ok(());
         }
+        crash_point!("webhook.before_pausing");
         let change = StatusChange {
             to: CampaignStatus::Paused,
             by: "system",
@@ -195,7 +201,9 @@ impl Webhooks {
             params: webhook.params.clone(),
             received_at: event.at,
         };
-        self.store.unmatched_keep(&unmatched).await
+        self.store.unmatched_keep(&unmatched).await?;
+        crash_point!("webhook.kept");
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ mod campaign_input;
 mod clients;
 mod counts;
 mod crash;
+mod crash_points;
 mod demo;
 mod dialer;
 mod embedded;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::domain::call::Call;
 use crate::domain::call_event::EndFacts;
 use crate::domain::campaign::MachineDetection;
 use crate::domain::phone::PhoneNumber;
@@ -117,4 +118,26 @@ pub enum Sighting {
     Ended(Box<CallRecord>),
     /// The carrier knows of no such call (yet: records are written with a delay).
     Nothing,
+}
+
+impl Sighting {
+    /// Whether what the carrier knows may be `call`: caller ID, destination and time (not before `since`) must fit, where the
+    /// carrier tells them. Its filter by destination also finds numbers that only begin with ours.
+    #[must_use]
+    pub fn may_be(&self, call: &Call, since: DateTime<Utc>) -> bool {
+        let fits = |told: &str, ours: &PhoneNumber| told.is_empty() || told == ours.digits();
+        match self {
+            Self::Queued(found) | Self::Live(found) => {
+                fits(&found.from, &call.from) && fits(&found.to, &call.to)
+            }
+            Self::Ended(record) => {
+                fits(&record.from, &call.from)
+                    && fits(&record.to, &call.to)
+                    && record
+                        .initiated_at
+                        .is_none_or(|initiated| initiated >= since)
+            }
+            Self::Nothing => false,
+        }
+    }
 }

@@ -16,6 +16,7 @@ use crate::services::slots::Limits;
 use crate::services::store::calls::{ATTEMPT_INDEX, SLOTS_INDEX};
 use crate::services::store::campaigns::StatusChange;
 use crate::services::store::{StoreError, StoreResult};
+use crate::utils::crash_points::crash_point;
 
 /// An intent that was written.
 struct Claimed {
@@ -176,7 +177,9 @@ impl Driver {
         match next {
             Next::Contact(contact) => {
                 let call = intent::of_contact(parts, campaign, contact, slots, lease);
+                crash_point!("dial.before_intent");
                 parts.store.call_insert(&call).await?;
+                crash_point!("dial.after_intent");
                 Ok(Some(claimed(call, Some(seq(contact)))))
             }
             Next::Due(waiting) if waiting.status == CallStatus::Waiting => {
@@ -188,13 +191,17 @@ impl Driver {
                 let Some(mut call) = rearm(waiting, slots, dialer, parts.calls.deadlines()) else {
                     return Ok(None);
                 };
+                crash_point!("redial.before_intent");
                 let is_ours = parts.store.call_replace(waiting, &call).await?;
+                crash_point!("redial.after_intent");
                 call.version = waiting.version + 1;
                 Ok(is_ours.then(|| claimed(call, None)))
             }
             Next::Due(ended) => {
                 let call = intent::next_attempt(parts, campaign, ended, slots, lease);
+                crash_point!("retry.before_intent");
                 let is_ours = parts.store.call_insert_next(ended, &call).await?;
+                crash_point!("retry.after_intent");
                 Ok(is_ours.then(|| claimed(call, None)))
             }
         }
@@ -203,6 +210,7 @@ impl Driver {
     /// The guard, then the request on its way as work of its own, so that a slow carrier does not hold the next contact up.
     async fn guard_and_send(&mut self, campaign: &Campaign, claimed: Claimed) -> StoreResult<Step> {
         let guarded_at = Instant::now();
+        crash_point!("dial.before_guard");
         match self
             .parts
             .store
@@ -220,6 +228,7 @@ impl Driver {
                 return Err(error);
             }
         }
+        crash_point!("dial.after_guard");
         self.waiting = None;
         let Claimed {
             call, intended_at, ..
@@ -245,13 +254,12 @@ impl Driver {
     /// Not to be sent after all: the contact waits to be dialed. Its call is never removed: another driver may have passed over the
     /// contact because of it, and it would be lost (promise P3).
     async fn take_back(&self, claimed: &Claimed) -> StoreResult<()> {
+        crash_point!("take_back.before");
         let now = self.parts.clock.now();
         // A lost race means that somebody else took it back already.
-        self.parts
-            .calls
-            .withdraw_seen(&claimed.call, now)
-            .await
-            .map(drop)
+        self.parts.calls.withdraw_seen(&claimed.call, now).await?;
+        crash_point!("take_back.after");
+        Ok(())
     }
 
     /// The contact at `currentIndex` has a call already. If that is a first dial of our epoch or an older one, nothing was
@@ -270,6 +278,7 @@ impl Driver {
             return Ok(Step::Did);
         };
         let index = seq(contact);
+        crash_point!("claimed_already.before_passing_over");
         let is_unsent = store
             .campaign_pass_over(&self.lease, index, index + 1)
             .await?
@@ -277,6 +286,7 @@ impl Driver {
             && found.dial == 1
             && found.epoch <= self.lease.epoch;
         if is_unsent {
+            crash_point!("claimed_already.before_withdraw");
             let now = self.parts.clock.now();
             self.parts.calls.withdraw_seen(&found, now).await?;
         }
@@ -302,6 +312,7 @@ impl Driver {
             self.take_back(&claimed).await?;
             return Ok(Step::Over);
         }
+        crash_point!("bot_not_ready.before_end");
         let (calls, reason) = (&self.parts.calls, "bot_not_ready");
         calls
             .end(

@@ -21,6 +21,7 @@ use super::store::campaigns::Lease;
 use crate::domain::campaign::{Campaign, CampaignStatus};
 use crate::domain::contact::Contact;
 use crate::utils::backoff;
+use crate::utils::crash_points::crash_point;
 
 /// Longest sleep of a driver: then it looks at its campaign again.
 const LONGEST_NAP: Duration = Duration::from_secs(15);
@@ -157,7 +158,9 @@ impl Driver {
     async fn finish_or_wait(&self, campaign: &Campaign, now: DateTime<Utc>) -> StoreResult<Step> {
         let store = &self.parts.store;
         if !store.call_any_open(campaign.id).await? {
+            crash_point!("complete.before");
             if store.campaign_complete(&self.lease, campaign).await? {
+                crash_point!("complete.after");
                 tracing::info!(campaignId = %campaign.id, "campaign completed");
                 return Ok(Step::Over);
             }

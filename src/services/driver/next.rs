@@ -10,6 +10,7 @@ use crate::domain::outcome::SkipReason;
 use crate::domain::window::{Window, WindowState, WindowZone};
 use crate::services::intent;
 use crate::services::store::{StoreError, StoreResult};
+use crate::utils::crash_points::crash_point;
 
 /// Contacts read at once.
 const READ_AHEAD: u32 = 200;
@@ -174,6 +175,7 @@ impl Driver {
     async fn pass_over(&self, campaign: &Campaign, calls: &[Call]) -> StoreResult<()> {
         let store = &self.parts.store;
         store.call_insert_undialed(calls).await?;
+        crash_point!("undialed.before_passing_over");
         let to = campaign.current_index + i64::try_from(calls.len()).unwrap_or(0);
         store
             .campaign_pass_over(&self.lease, campaign.current_index, to)

@@ -6,9 +6,9 @@ use super::Reconciler;
 use crate::domain::call::{Call, CallStatus};
 use crate::domain::call_event::{CallEvent, EventKind, FinalSource};
 use crate::domain::outcome::Outcome;
-use crate::domain::phone::PhoneNumber;
 use crate::services::carrier::{LookupError, Sighting};
 use crate::services::store::StoreResult;
+use crate::utils::crash_points::crash_point;
 
 /// The carrier's clock and ours may differ by this much when a call is looked for by number and time.
 const CLOCK_SLACK: TimeDelta = TimeDelta::seconds(90);
@@ -66,6 +66,7 @@ impl Reconciler {
         &self,
         call: &Call,
     ) -> StoreResult<Result<Option<Sighting>, LookupError>> {
+        let since = call.start_time - CLOCK_SLACK;
         let mut uuids = Vec::new();
         // In the order of a call's life, so that one that moves on between two questions is not missed.
         for queued in [true, false] {
@@ -79,14 +80,14 @@ impl Reconciler {
                 continue;
             }
             match self.carrier.look_up(&uuid).await {
-                Ok(sighting) if is_of(&sighting, call) => return Ok(Ok(Some(sighting))),
+                Ok(sighting) if sighting.may_be(call, since) => return Ok(Ok(Some(sighting))),
                 Ok(_) => {}
                 Err(error) => return Ok(Err(error)),
             }
         }
         let records = match self
             .carrier
-            .records_to(&call.to, call.start_time - CLOCK_SLACK)
+            .records_to(&call.to, since)
             .await
         {
             Ok(records) => records,
@@ -95,7 +96,7 @@ impl Reconciler {
         for record in records {
             let uuid = record.call_uuid.clone();
             let sighting = Sighting::Ended(Box::new(record));
-            if is_of(&sighting, call) && self.store.call_by_uuid(&uuid).await?.is_none() {
+            if sighting.may_be(call, since) && self.store.call_by_uuid(&uuid).await?.is_none() {
                 return Ok(Ok(Some(sighting)));
             }
         }
@@ -103,6 +104,7 @@ impl Reconciler {
     }
 
     async fn conclude(&self, call: &Call, sighting: Sighting) -> StoreResult<Verdict> {
+        crash_point!("reconcile.after_question");
         let now = self.clock.now();
         let (kind, uuid) = match sighting {
             Sighting::Queued(queued) => (EventKind::Accepted, queued.call_uuid),
@@ -141,8 +143,10 @@ impl Reconciler {
             }
         }
         if is_over {
+            crash_point!("reconcile.after_end");
             return Ok(Verdict::Ended);
         }
+        crash_point!("reconcile.before_confirming");
         self.calls.confirm(call.id, now).await?;
         Ok(Verdict::Lives)
     }
@@ -161,7 +165,9 @@ impl Reconciler {
             return Ok(Verdict::Lives);
         }
         if call.campaign_id.is_some() {
+            crash_point!("reconcile.before_withdraw");
             let withdrawn = self.calls.withdraw_seen(call, now).await?;
+            crash_point!("reconcile.after_withdraw");
             return Ok(if withdrawn {
                 Verdict::Withdrawn
             } else {
@@ -201,6 +207,7 @@ impl Reconciler {
             .unwrap_or(now)
             + self.call_timeout;
         if now > allowed {
+            crash_point!("reconcile.before_giving_up");
             let (status, outcome) = (CallStatus::Uncertain, Outcome::Uncertain);
             let given_up = self
                 .calls
@@ -216,26 +223,5 @@ impl Reconciler {
             (self.processed / 4).clamp(TimeDelta::milliseconds(200), TimeDelta::seconds(30));
         self.calls.extend(call, now + again).await?;
         Ok(Verdict::Lives)
-    }
-}
-
-/// Whether what the carrier knows may be this call: caller ID, destination and time must fit, where the carrier tells them.
-///
-/// The carrier's filter by destination also finds numbers that only begin with ours (REFERENCE section 5: "exact or prefix").
-fn is_of(sighting: &Sighting, call: &Call) -> bool {
-    let fits = |told: &str, ours: &PhoneNumber| told.is_empty() || told == ours.digits();
-    match sighting {
-        Sighting::Queued(found) | Sighting::Live(found) => {
-            fits(&found.from, &call.from) && fits(&found.to, &call.to)
-        }
-        Sighting::Ended(record) => {
-            let since = call.start_time - CLOCK_SLACK;
-            fits(&record.from, &call.from)
-                && fits(&record.to, &call.to)
-                && record
-                    .initiated_at
-                    .is_none_or(|initiated| initiated >= since)
-        }
-        Sighting::Nothing => false,
     }
 }

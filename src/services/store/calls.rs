@@ -13,6 +13,7 @@ use super::within::{Within, limited};
 use super::{Store, StoreError, StoreResult, indexes, oid};
 use crate::domain::call::Call;
 use crate::domain::ids::CampaignId;
+use crate::utils::crash_points::crash_point;
 
 /// The index of ids.
 pub const ID_INDEX: &str = "_id_";
@@ -104,6 +105,7 @@ impl Store {
                         .insert_one(&*call)
                         .session(&mut *session)
                         .await?;
+                    crash_point!("retry.between_writes");
                     let replaced = store
                         .calls
                         .replace_one(filter.clone(), &*ended)
@@ -174,6 +176,7 @@ impl Store {
                             .replace_one(filter.clone(), &*doc)
                             .session(&mut *session)
                             .await?;
+                        crash_point!("reopen.between_writes");
                         // The campaign last: others wait for it, and should this process die here they wait longest for it.
                         let touched = store
                             .campaigns

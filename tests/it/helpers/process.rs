@@ -21,6 +21,7 @@ const WATCHDOG: &str = r#"
 folder=$1
 shift
 exec 3<&0
+ulimit -c 0
 "$@" </dev/null 3<&- >"$folder/stdout" 2>"$folder/stderr" &
 child=$!
 echo "$child"
@@ -96,6 +97,14 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.unwrap().trim().trim_end_matches(" kB").parse::<u64>();
         kib.unwrap() / 1024
+    }
+
+    /// Whether it is stopped, by a signal or by itself.
+    pub(crate) fn is_stopped(&self) -> bool {
+        // "pid (name) state ..."; the name is ours and has no parenthesis.
+        let stat = lossy(&Path::new("/proc").join(self.pid.to_string()).join("stat"));
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
     }
 
     /// What it wrote to standard output so far.
