@@ -2,5 +2,6 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod leash;
 pub mod lifecycle;
 pub mod telemetry;
