@@ -204,6 +204,7 @@ async fn torment(
     }
     faults::end_all(world)?;
     let calm = Instant::now();
+    operators::restore_limits(world, &workload).await;
     let unfinished = gather::rest(world, &workload).await;
     // Webhooks and dials that a fault has put off may still be on their way.
     sleep_until(calm + schedule::latest(length) + QUIET).await;

@@ -77,6 +77,24 @@ pub(super) async fn resume_all(world: &World, workload: &Workload) {
     }
 }
 
+/// Gives every client its first limits back.
+pub(super) async fn restore_limits(world: &World, workload: &Workload) {
+    for client in &workload.clients {
+        let (calls, per_caller_id) = client.first_limits;
+        let body = json!({ "maxConcurrentCalls": calls });
+        change_limit(world, client, &client.scope(), calls, &body).await;
+        let body = json!({ "maxCallsPerCallerId": per_caller_id });
+        change_limit(
+            world,
+            client,
+            &client.caller_id_scope(),
+            per_caller_id,
+            &body,
+        )
+        .await;
+    }
+}
+
 /// A campaign that is not over.
 fn picked(world: &World, pick: u32) -> Option<String> {
     let active = world.journal.active();

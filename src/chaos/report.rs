@@ -68,7 +68,11 @@ impl Report {
                 text: promise.text(),
                 checked: check.checked,
                 violations: check.violations,
-                worst: check.worst,
+                worst: if check.worst.is_empty() {
+                    "-".to_owned()
+                } else {
+                    check.worst
+                },
             }
         });
         let contacts = facts

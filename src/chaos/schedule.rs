@@ -233,12 +233,12 @@ fn cancel(rng: &mut StdRng, _: u64) -> (Action, u64) {
 }
 
 fn client_limit(rng: &mut StdRng, _: u64) -> (Action, u64) {
-    let (pick, calls) = (rng.random_range(0..100), rng.random_range(1..=10));
+    let (pick, calls) = (rng.random_range(0..100), rng.random_range(2..=10));
     (Action::ClientLimit { pick, calls }, 0)
 }
 
 fn caller_id_limit(rng: &mut StdRng, _: u64) -> (Action, u64) {
-    let (pick, calls) = (rng.random_range(0..100), rng.random_range(1..=6));
+    let (pick, calls) = (rng.random_range(0..100), rng.random_range(2..=6));
     (Action::CallerIdLimit { pick, calls }, 0)
 }
 

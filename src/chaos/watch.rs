@@ -101,7 +101,7 @@ async fn read_slots(world: &World, turn: usize) {
     else {
         return;
     };
-    let violation = (active > GLOBAL_LIMIT).then(|| {
+    let violation = (active > u64::from(GLOBAL_LIMIT)).then(|| {
         format!(
             "{active} global slots are taken of {GLOBAL_LIMIT} at {}",
             reply.answered_at

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, Reply};
 use super::journal::Created;
-use super::world::World;
+use super::world::{GLOBAL_LIMIT, World};
 
 /// Campaigns that run at the same time, at least.
 const AT_ONCE: usize = 7;
@@ -30,9 +30,10 @@ const AREAS: [u32; 24] = [
 /// A client as it is created.
 struct Plan {
     name: &'static str,
-    calls: u64,
+    calls: u32,
     caller_id: &'static str,
-    calls_per_caller_id: Option<u64>,
+    /// Where there is none, the account's limit is the only one.
+    calls_per_caller_id: Option<u32>,
     guaranteed: u32,
 }
 
@@ -73,6 +74,8 @@ pub(super) struct Client {
     pub(super) caller_id: &'static str,
     /// Its limit may not be less than what is guaranteed.
     pub(super) least_calls: u32,
+    /// Live calls, and those with one caller ID.
+    pub(super) first_limits: (u32, u32),
     /// Held by whoever changes its limits.
     pub(super) changing: Mutex<()>,
     pub(super) operator: Api,
@@ -222,16 +225,15 @@ async fn create_client(world: &World, plan: &Plan) -> anyhow::Result<Client> {
         id,
         caller_id: plan.caller_id,
         least_calls: plan.guaranteed,
+        first_limits: (plan.calls, plan.calls_per_caller_id.unwrap_or(GLOBAL_LIMIT)),
         changing: Mutex::default(),
         operator,
         viewer,
     };
-    world.journal.limit_asked(&client.scope(), plan.calls, 0);
-    if let Some(calls) = plan.calls_per_caller_id {
-        world
-            .journal
-            .limit_asked(&client.caller_id_scope(), calls, 0);
-    }
+    let (calls, per_caller_id) = client.first_limits;
+    let journal = &world.journal;
+    journal.limit_asked(&client.scope(), calls.into(), 0);
+    journal.limit_asked(&client.caller_id_scope(), per_caller_id.into(), 0);
     Ok(client)
 }
 

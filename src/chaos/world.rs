@@ -25,12 +25,13 @@ use crate::utils::leash::Signal;
 use crate::utils::lifecycle::Lifecycle;
 
 /// Live calls of the account: less than all clients together may have.
-pub(super) const GLOBAL_LIMIT: u64 = 20;
+pub(super) const GLOBAL_LIMIT: u32 = 20;
 /// Calls that the account may start in a second.
 const CALLS_PER_SECOND: u32 = 40;
 /// Settings of the containers that the promises speak of, in ms.
 const HEARTBEAT_MS: i64 = 1_000;
 const ORPHAN_MS: i64 = 4_000;
+const PROCESSED_MS: i64 = 2_000;
 /// A container that is asked to stop has this long; see also [`STOP_PATIENCE`].
 const GRACE_MS: u64 = 5_000;
 /// The same, for waiting: the grace and what comes after it.
@@ -42,13 +43,15 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// How long those wait who look again and again.
 const GLANCE: Duration = Duration::from_millis(1_500);
 
-/// What the promises' times are, by these settings. The scan is every 0.7 s, a fifth more or less (`services::dispatcher`).
+/// What the promises' times are, by these settings. The reconciler believes after three times MAX_PROCESSED_TIME that a dial never
+/// arrived; the scan is every 0.7 s, a fifth more or less (`services::dispatcher`).
 pub(super) const TIMING: Timing = Timing {
     orphan: ORPHAN_MS,
     heartbeat: HEARTBEAT_MS,
     scan: 840,
     hand_over: 2_000,
     pause: 1_000,
+    settle: 3 * PROCESSED_MS,
 };
 
 /// The running parts.
@@ -231,7 +234,7 @@ fn settings(
         ("GLOBAL_MAX_CALLS", GLOBAL_LIMIT.to_string()),
         ("ADMIN_API_KEY", admin_key.to_owned()),
         ("SUBSEQUENT_CALL_WAIT", "0".to_owned()),
-        ("MAX_PROCESSED_TIME", "2000".to_owned()),
+        ("MAX_PROCESSED_TIME", PROCESSED_MS.to_string()),
         ("MAX_RINGING_TIME", "4000".to_owned()),
         ("MAX_ONGOING_TIME", "6000".to_owned()),
         ("CALL_TIMEOUT_MINUTES", "0.5".to_owned()),

@@ -14,6 +14,7 @@ mod breaker;
 mod campaign_flow;
 mod campaign_input;
 mod carrier_faults;
+mod chaos;
 mod clients;
 mod counts;
 mod crash;

@@ -25,7 +25,8 @@ pub(in crate::chaos) struct Ghost {
 
 /// P2. Every accepted dial is either the one that its call is known by, or a ghost. A ghost is a violation
 /// * if it is the same dial sent twice,
-/// * if its phone rang before the same attempt was dialed again: then the carrier knew the call when it was given up,
+/// * if its phone rang before the same attempt was dialed again, unless the carrier took the dial up so late that it had said for
+///   long that it knew nothing of it,
 /// * if somebody who answered it heard more than the end of the call.
 pub(super) fn once(facts: &Facts, calls: &Calls<'_>) -> (Check, Vec<Ghost>) {
     let mut check = Check::default();
@@ -50,7 +51,7 @@ pub(super) fn once(facts: &Facts, calls: &Calls<'_>) -> (Check, Vec<Ghost>) {
                 *attempts.entry((param(record, "campaign"), to)).or_default() += 1;
             } else {
                 ghosts.push(ghost(record));
-                violation = violation.or_else(|| haunts(record, records));
+                violation = violation.or_else(|| haunts(record, records, facts));
             }
             check.add(violation);
         }
@@ -119,11 +120,14 @@ fn was_ended_by_us(record: &DialRecord) -> bool {
     })
 }
 
-fn haunts(record: &DialRecord, of_call: &[&DialRecord]) -> Option<String> {
+fn haunts(record: &DialRecord, of_call: &[&DialRecord], facts: &Facts) -> Option<String> {
     if record.answered && !was_ended_by_us(record) {
         return Some(format!("a ghost reached a person: {}", about(record)));
     }
     let rang = moment(record, "ringing")?;
+    if accepted_at(record) - sent_at(record, facts) >= facts.timing.settle {
+        return None;
+    }
     let again = of_call
         .iter()
         .find(|other| accepted_at(other) > rang && other.request_uuid != record.request_uuid)?;
@@ -134,6 +138,19 @@ fn haunts(record: &DialRecord, of_call: &[&DialRecord]) -> Option<String> {
     ))
 }
 
+/// When a dial left its container: what a proxy or the carrier held back is not the container's delay.
+fn sent_at(record: &DialRecord, facts: &Facts) -> i64 {
+    let key = (
+        param(record, "call").to_owned(),
+        param(record, "dial").to_owned(),
+    );
+    let arrived = record.requested_at_ms;
+    facts
+        .sent
+        .get(&key)
+        .map_or(arrived, |sent| arrived.min(*sent))
+}
+
 /// P5. A dial counts at the time at which it left its container. Judged from a second after the answer until somebody asked
 /// to resume; not at all where a request to resume was under way when the pause was asked for.
 pub(super) fn pause_bites(facts: &Facts) -> Check {
@@ -141,15 +158,7 @@ pub(super) fn pause_bites(facts: &Facts) -> Check {
     let mut worst: Option<i64> = None;
     let mut dials: BTreeMap<&str, Vec<(i64, &DialRecord)>> = BTreeMap::new();
     for record in &facts.records {
-        let key = (
-            param(record, "call").to_owned(),
-            param(record, "dial").to_owned(),
-        );
-        let arrived = record.requested_at_ms;
-        let sent = facts
-            .sent
-            .get(&key)
-            .map_or(arrived, |sent| arrived.min(*sent));
+        let sent = sent_at(record, facts);
         dials
             .entry(param(record, "campaign"))
             .or_default()

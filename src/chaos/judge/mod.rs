@@ -95,6 +95,8 @@ pub(super) struct Timing {
     pub(super) hand_over: i64,
     /// After pause or cancel was answered dials may still arrive for this time.
     pub(super) pause: i64,
+    /// A dial that the carrier does not know this long after it was sent is taken for never sent.
+    pub(super) settle: i64,
 }
 
 /// A call as the API shows it.
