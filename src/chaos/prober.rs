@@ -120,6 +120,7 @@ async fn target(
     Some((created.id, call, created.client))
 }
 
+#[derive(Clone, Copy)]
 enum Signature {
     None,
     /// Made with a token that is not ours.
