@@ -81,9 +81,15 @@ impl Calls {
             };
             match transition::apply(&call, event, &self.deadlines) {
                 Applied::Unchanged => return Ok(Disposition::Known(Box::new(call))),
-                Applied::Ghost => {
+                Applied::Ghost(haunted) => {
                     self.hang_up_ghost(&call, event);
-                    return Ok(Disposition::Ghost);
+                    let is_remembered = match haunted {
+                        Some(haunted) => self.store.call_replace(&call, &haunted).await?,
+                        None => true,
+                    };
+                    if is_remembered {
+                        return Ok(Disposition::Ghost);
+                    }
                 }
                 Applied::Changed(next) => {
                     if let Some(written) = self.write(&call, *next).await? {

@@ -242,7 +242,7 @@ impl Reconciler {
             }
         }
         for uuid in uuids {
-            if self.store.call_by_uuid(&uuid).await?.is_some() {
+            if self.store.call_uuid_is_known(&uuid).await? {
                 continue;
             }
             match self.carrier.look_up(&uuid).await {
@@ -262,7 +262,7 @@ impl Reconciler {
         for record in records {
             let uuid = record.call_uuid.clone();
             let sighting = Sighting::Ended(Box::new(record));
-            if is_of(&sighting, call) && self.store.call_by_uuid(&uuid).await?.is_none() {
+            if is_of(&sighting, call) && !self.store.call_uuid_is_known(&uuid).await? {
                 return Ok(Ok(Some(sighting)));
             }
         }
