@@ -93,10 +93,16 @@ impl Calls {
             };
             match transition::apply(&call, event, &self.deadlines) {
                 Applied::Unchanged => return Ok(Disposition::Known(Box::new(call))),
-                Applied::Ghost if !is_sure => is_sure = true,
-                Applied::Ghost => {
+                Applied::Ghost(_) if !is_sure => is_sure = true,
+                Applied::Ghost(haunted) => {
                     self.hang_up_ghost(&call, event);
-                    return Ok(Disposition::Ghost);
+                    let is_remembered = match haunted {
+                        Some(haunted) => self.store.call_replace(&call, &haunted).await?,
+                        None => true,
+                    };
+                    if is_remembered {
+                        return Ok(Disposition::Ghost);
+                    }
                 }
                 Applied::Changed(next) => {
                     if let Some(written) = self.write(&call, *next).await? {

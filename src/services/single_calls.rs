@@ -281,6 +281,7 @@ impl SingleCalls {
             end: None,
             retry: None,
             retry_at: None,
+            ghosts: Vec::new(),
             superseded: false,
             deadline: self.parts.calls.deadlines().of(CallStatus::Dialing, now),
             events: Vec::new(),

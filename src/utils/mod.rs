@@ -3,5 +3,6 @@
 pub mod backoff;
 pub mod clock;
 pub mod crash_points;
+pub mod leash;
 pub mod lifecycle;
 pub mod telemetry;

@@ -134,6 +134,60 @@ fn carrier_address(world: &World) -> SocketAddr {
     base.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ghost_is_not_taken_for_the_dial_after_it() {
+    // Taken up so late that the dial is withdrawn before.
+    let carrier = SimulatorOptions {
+        dial_faults: DialFaults {
+            slow_before: Fault::next(1),
+            slow_ms: 8000,
+            ..DialFaults::default()
+        },
+        ..quick_carrier()
+    };
+    let world = World::new("ghost", carrier).await;
+    let way = Way::Through(carrier_address(&world));
+    let gate = Proxy::start(way).await;
+    let base = format!("http://{}", gate.address);
+    let _container = world.container(&[("PLIVO_API_BASE", &base)]).await;
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    let campaign = operator
+        .campaign(&operator.list_of(0, 1).await, json!({}))
+        .await;
+    until("the dial is on its way", async || {
+        world.simulator.stats().requests == 1
+    })
+    .await;
+    gate.set(Way::Closed);
+    gate.set(way);
+    operator.command(&campaign, "pause").await.ok();
+    until("the dial is withdrawn", async || {
+        operator.calls_of(&campaign).await[0]["status"] == "waiting"
+    })
+    .await;
+    until("it has come and gone as a ghost", async || {
+        world.simulator.stats().ended == 1
+    })
+    .await;
+
+    // The next dial leaves no call and no word: all that the carrier knows for this number is the ghost.
+    let reset = json!({ "dialFaults": { "resetBefore": { "next": 1 } } });
+    world.simulator.patch_options(&reset).unwrap();
+    operator.command(&campaign, "resume").await.ok();
+    operator.until_status(&campaign, "completed").await;
+    let dials = world.simulator.calls();
+    let accepted: Vec<bool> = dials.iter().map(|dial| dial.accepted).collect();
+    assert_eq!(accepted, [true, false, true]);
+    let calls = operator.calls_of(&campaign).await;
+    assert_eq!(calls.len(), 1);
+    assert_eq!(
+        calls[0]["callUUID"].as_str(),
+        dials[2].request_uuid.as_deref()
+    );
+    assert_eq!(calls[0]["outcome"], "answered");
+    world.until_idle().await;
+}
+
 /// A campaign that began while the carrier was away completes, with everybody dialed once, when the carrier is back.
 async fn goes_on_when_the_carrier_is_back(world: &World, operator: &Api, back: impl AsyncFnOnce()) {
     let campaign = operator

@@ -12,6 +12,7 @@ mod auth;
 mod breaker;
 mod campaign_flow;
 mod campaign_input;
+mod chaos;
 mod clients;
 mod counts;
 mod crash;

@@ -73,6 +73,7 @@ const LAYERS: &[Layer] = &[
     layer("router", &["routes", "middleware", "state", "error"]),
     layer("app", &["*"]),
     layer("demo", &["*"]),
+    layer("chaos", &["*"]),
     layer("commands", &["*"]),
     layer("main", &["commands"]),
 ];
@@ -82,7 +83,7 @@ const CRATES: &[(&[&str], &[&str])] = &[
     (&["mongodb", "bson"], &["services::store"]),
     (
         &["reqwest"],
-        &["services", "simulator", "app", "demo", "commands"],
+        &["services", "simulator", "app", "demo", "chaos", "commands"],
     ),
     (
         &["axum", "axum_extra", "tower", "tower_http"],
@@ -110,6 +111,7 @@ const CRATES: &[(&[&str], &[&str])] = &[
             "routes",
             "app",
             "demo",
+            "chaos",
             "commands",
             "main",
         ],

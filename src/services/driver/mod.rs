@@ -14,12 +14,16 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
+use next::Next;
+
 use super::breaker;
+use super::intent;
 use super::parts::Parts;
 use super::store::StoreResult;
 use super::store::campaigns::Lease;
 use crate::domain::campaign::{Campaign, CampaignStatus};
 use crate::domain::contact::Contact;
+use crate::domain::outcome::SkipReason;
 use crate::utils::backoff;
 use crate::utils::crash_points::crash_point;
 
@@ -131,6 +135,13 @@ impl Driver {
         let Some(next) = self.next(&campaign, now).await? else {
             return self.finish_or_wait(&campaign, now).await;
         };
+        if let Next::Contact(contact) = &next
+            && campaign.calls.answer.render(contact).is_silent()
+        {
+            let call = intent::skipped(&campaign, contact, SkipReason::Invalid, now);
+            self.pass_over(&campaign, &[call]).await?;
+            return Ok(Step::Did);
+        }
         if let Some(step) = self.closed_window(&campaign, &next, now).await? {
             return Ok(step);
         }

@@ -172,7 +172,7 @@ impl Driver {
     }
 
     /// Writes calls that are not dialed, then moves on past their contacts.
-    async fn pass_over(&self, campaign: &Campaign, calls: &[Call]) -> StoreResult<()> {
+    pub(super) async fn pass_over(&self, campaign: &Campaign, calls: &[Call]) -> StoreResult<()> {
         let store = &self.parts.store;
         store.call_insert_undialed(calls).await?;
         crash_point!("undialed.before_passing_over");

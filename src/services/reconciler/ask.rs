@@ -76,7 +76,7 @@ impl Reconciler {
             }
         }
         for uuid in uuids {
-            if self.store.call_by_uuid(&uuid).await?.is_some() {
+            if self.store.call_uuid_is_known(&uuid).await? {
                 continue;
             }
             match self.carrier.look_up(&uuid).await {
@@ -85,18 +85,14 @@ impl Reconciler {
                 Err(error) => return Ok(Err(error)),
             }
         }
-        let records = match self
-            .carrier
-            .records_to(&call.to, since)
-            .await
-        {
+        let records = match self.carrier.records_to(&call.to, since).await {
             Ok(records) => records,
             Err(error) => return Ok(Err(error)),
         };
         for record in records {
             let uuid = record.call_uuid.clone();
             let sighting = Sighting::Ended(Box::new(record));
-            if sighting.may_be(call, since) && self.store.call_by_uuid(&uuid).await?.is_none() {
+            if sighting.may_be(call, since) && !self.store.call_uuid_is_known(&uuid).await? {
                 return Ok(Ok(Some(sighting)));
             }
         }

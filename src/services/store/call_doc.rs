@@ -44,6 +44,8 @@ pub struct CallDoc {
         skip_serializing_if = "Option::is_none"
     )]
     request_uuid: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ghosts: Vec<String>,
     #[serde(default = "long_ago")]
     start_time: BsonTime,
     #[serde(default)]
@@ -143,6 +145,7 @@ impl From<&Call> for CallDoc {
             skip_reason: call.skip_reason,
             call_uuid: call.call_uuid.clone(),
             request_uuid: call.request_uuid.clone(),
+            ghosts: call.ghosts.clone(),
             start_time: bson_time(call.start_time),
             ring_time: bson_time_opt(call.ring_time),
             answer_time: bson_time_opt(call.answer_time),
@@ -189,6 +192,7 @@ impl TryFrom<CallDoc> for Call {
             skip_reason: doc.skip_reason,
             call_uuid: doc.call_uuid,
             request_uuid: doc.request_uuid,
+            ghosts: doc.ghosts,
             start_time: doc.start_time.to_chrono(),
             ring_time: time(doc.ring_time),
             answer_time: time(doc.answer_time),

@@ -80,6 +80,23 @@ impl Store {
             .transpose()
     }
 
+    /// Whether the carrier's id `uuid` belongs to a call, or to a withdrawn dial of one. Indexes `call_uuid`, `request_uuid`, `ghosts`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn call_uuid_is_known(&self, uuid: &str) -> StoreResult<bool> {
+        let filter =
+            doc! { "$or": [{ "callUUID": uuid }, { "requestUUID": uuid }, { "ghosts": uuid }] };
+        let found = self
+            .calls
+            .clone_with_type::<Document>()
+            .find_one(filter)
+            .projection(doc! { "_id": 1 })
+            .within()
+            .await?;
+        Ok(found.is_some())
+    }
+
     /// The call of this attempt. Index `attempt_unique`.
     ///
     /// # Errors

@@ -45,6 +45,11 @@ pub(super) fn indexes() -> Vec<IndexModel> {
             doc! { "requestUUID": { "$exists": true } },
         ),
         indexes::partial(
+            "ghosts",
+            doc! { "ghosts": 1 },
+            doc! { "ghosts": { "$exists": true } },
+        ),
+        indexes::partial(
             "open",
             doc! { "campaignId": 1, "open": 1 },
             doc! { "open": true },
