@@ -102,7 +102,16 @@ async fn a_campaign_that_cannot_be_is_refused_with_the_path_of_its_fault() {
     ] {
         refused(&operator, &with(good.clone(), field, value), path).await;
     }
-    let mut all = good.clone();
+    assert_eq!(operator.get("/v1/campaigns").await.ok()["items"], json!([]));
+    assert_eq!(world.simulator.stats().requests, 0, "nobody was dialed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_faults_are_told_at_once() {
+    let world = World::new("faults", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    let mut all = campaign(&operator.list_of(0, 3).await);
     for (field, value) in [
         ("campaignName", json!(" ")),
         ("fromNumber", json!("call me")),
@@ -121,7 +130,6 @@ async fn a_campaign_that_cannot_be_is_refused_with_the_path_of_its_fault() {
         refused(&operator, &all, path).await;
     }
     assert_eq!(operator.get("/v1/campaigns").await.ok()["items"], json!([]));
-    assert_eq!(world.simulator.stats().requests, 0, "nobody was dialed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

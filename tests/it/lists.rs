@@ -329,6 +329,13 @@ async fn forms_that_are_wrong_are_told_by_their_part() {
         let problem = upload(&edge, &key, form).await.problem(422, "invalid");
         assert_eq!(problem["errors"][0]["path"], part, "{problem}");
     }
+    assert!(nothing_is_left(&edge).await);
+}
+
+#[tokio::test]
+async fn what_is_no_form_is_refused() {
+    let edge = Edge::start("lists-no-form").await;
+    let (_, key) = edge.tenant("Acme").await;
     let text = edge
         .request(Method::POST, &key, "/v1/lists")
         .header("content-type", "text/csv");

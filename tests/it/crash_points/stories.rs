@@ -108,29 +108,8 @@ pub(super) async fn tell(case: Case) {
             };
             plain(&case, faulty(faults), &[], 5, json!({}), 5).await;
         }
-        Story::Retry => {
-            let busy = SimulatorOptions {
-                outcome_mix: OutcomeMix {
-                    busy: 1.0,
-                    ..OutcomeMix::NONE
-                },
-                ..carrier()
-            };
-            let retry = json!({ "retry": { "maxAttempts": 2, "delaysSeconds": [1], "outcomes": ["busy"] } });
-            plain(&case, busy, &[], 5, retry, 10).await;
-        }
-        Story::Machine => {
-            let machines = SimulatorOptions {
-                outcome_mix: OutcomeMix {
-                    machine: 1.0,
-                    ..OutcomeMix::NONE
-                },
-                machine_detection_ms: MsRange::exactly(20),
-                ..carrier()
-            };
-            let more = json!({ "machineDetection": true });
-            plain(&case, machines, &[], 6, more, 6).await;
-        }
+        Story::Retry => retry(&case).await,
+        Story::Machine => machine(&case).await,
         Story::Unheard => plain(&case, unheard(), &[], 5, json!({}), 5).await,
         Story::Long => {
             let long = SimulatorOptions {
@@ -160,6 +139,32 @@ pub(super) async fn tell(case: Case) {
         Story::Ghost => ghost(&case).await,
         Story::Reopened => reopened(&case).await,
     }
+}
+
+async fn retry(case: &Case) {
+    let busy = SimulatorOptions {
+        outcome_mix: OutcomeMix {
+            busy: 1.0,
+            ..OutcomeMix::NONE
+        },
+        ..carrier()
+    };
+    let retry =
+        json!({ "retry": { "maxAttempts": 2, "delaysSeconds": [1], "outcomes": ["busy"] } });
+    plain(case, busy, &[], 5, retry, 10).await;
+}
+
+async fn machine(case: &Case) {
+    let machines = SimulatorOptions {
+        outcome_mix: OutcomeMix {
+            machine: 1.0,
+            ..OutcomeMix::NONE
+        },
+        machine_detection_ms: MsRange::exactly(20),
+        ..carrier()
+    };
+    let more = json!({ "machineDetection": true });
+    plain(case, machines, &[], 6, more, 6).await;
 }
 
 /// Everybody answered, and heard what was to be said or, while no process lived that could have told it, nothing.
@@ -433,7 +438,7 @@ async fn import(case: &Case) {
     } else {
         assert_eq!(list["status"], "importing", "{list}");
         let id = list["id"].as_str().unwrap();
-        let body = scene.prepare(id, json!({})).clone();
+        let body = scene.prepare(id, &json!({})).clone();
         let refused = scene.operator.post("/v1/campaigns", &body).await;
         assert_eq!(refused.status, 409, "{refused:?}");
     }
@@ -469,7 +474,7 @@ async fn let_a_minute_pass(scene: &Scene) {
 async fn once(case: &Case) {
     let mut scene = Scene::start(case, carrier(), &[], "").await;
     let list = scene.operator.list_of(0, 6).await;
-    let body = scene.prepare(&list, json!({})).clone();
+    let body = scene.prepare(&list, &json!({})).clone();
     let reply = scene.post_once("/v1/campaigns", &body).await;
     assert_eq!(reply.status, 502, "{reply:?}");
     scene.dies(case).await;
