@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::helpers::app::{Api, FROM, Reply, World, quick_carrier};
+use crate::helpers::edge::Edge;
 use crate::helpers::mongod;
 
 fn campaign(list: &str) -> Value {
@@ -103,7 +104,17 @@ async fn a_campaign_that_cannot_be_is_refused_with_the_path_of_its_fault() {
     ] {
         refused(&operator, &with(good.clone(), field, value), path).await;
     }
-    let mut all = good.clone();
+    assert_eq!(operator.get("/v1/campaigns").await.ok()["items"], json!([]));
+    assert_eq!(world.simulator.stats().requests, 0, "nobody was dialed");
+}
+
+#[tokio::test]
+async fn all_faults_of_a_campaign_are_told_at_once() {
+    let edge = Edge::start("input-all").await;
+    let (_, key) = edge.tenant("Acme").await;
+    let list = json!({ "name": "May", "contacts": [{ "number": "+14155550101" }] });
+    let list = edge.post(&key, "/v1/lists", &list).await.expect(201);
+    let mut all = campaign(list["id"].as_str().unwrap());
     for (field, value) in [
         ("campaignName", json!(" ")),
         ("fromNumber", json!("call me")),
@@ -112,6 +123,8 @@ async fn a_campaign_that_cannot_be_is_refused_with_the_path_of_its_fault() {
     ] {
         all = with(all, field, value);
     }
+    let problem = edge.post(&key, "/v1/campaigns", &all).await;
+    let problem = problem.problem(422, "invalid");
     for path in [
         "campaignName",
         "fromNumber",
@@ -119,10 +132,9 @@ async fn a_campaign_that_cannot_be_is_refused_with_the_path_of_its_fault() {
         "answer.text",
         "maxConcurrentCalls",
     ] {
-        refused(&operator, &all, path).await;
+        assert!(names(&problem, path), "{path}: {problem}");
     }
-    assert_eq!(operator.get("/v1/campaigns").await.ok()["items"], json!([]));
-    assert_eq!(world.simulator.stats().requests, 0, "nobody was dialed");
+    assert_eq!(edge.count("plivoCampaign").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,16 @@ use serde_json::{Value, json};
 use crate::helpers::app::{World, quick_carrier};
 use crate::helpers::judge::{assert_adds_up, nonzero, total_of};
 
+#[track_caller]
+fn assert_waits_for_what_is_agreed(progress: &Value) {
+    let words = ["slot", "rate", "window", "warmup", "schedule"].map(Value::from);
+    let waits_for = &progress["waitingFor"];
+    assert!(
+        waits_for.is_null() || words.contains(waits_for),
+        "{progress}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_adds_up_through_a_whole_campaign_with_retries() {
     const CONTACTS: usize = 40;
@@ -49,12 +59,7 @@ async fn every_answer_adds_up_through_a_whole_campaign_with_retries() {
                     let progress = api.progress(&campaign).await;
                     assert_adds_up(&progress);
                     assert_eq!(progress["total"], CONTACTS);
-                    let words = ["slot", "rate", "window", "warmup", "schedule"].map(Value::from);
-                    let waits_for = &progress["waitingFor"];
-                    assert!(
-                        waits_for.is_null() || words.contains(waits_for),
-                        "{progress}"
-                    );
+                    assert_waits_for_what_is_agreed(&progress);
                     answers.fetch_add(1, Ordering::Relaxed);
                 }
             })
