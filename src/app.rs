@@ -1,5 +1,7 @@
 //! The composition root: the only place that knows all parts. Builds them, starts them in order, stops them in order.
 
+mod serve;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use crate::services::idempotency::Idempotency;
 use crate::services::imports::Imports;
 use crate::services::lists::Lists;
 use crate::services::monitoring::Monitoring;
+use crate::services::outbound::Outbound;
 use crate::services::pacer::Pacer;
 use crate::services::parts::Parts;
 use crate::services::reconciler::Reconciler;
@@ -36,6 +39,7 @@ use crate::services::webhooks::Webhooks;
 use crate::state::AppState;
 use crate::utils::backoff;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 
 /// Longest pause between two tries to prepare the database at start.
@@ -122,11 +126,8 @@ impl Application {
             "starting"
         );
         life.spawn_background("start", start(assembly.clone()));
-        let server = axum::serve(listener, router(&assembly.state)).with_graceful_shutdown({
-            let life = life.clone();
-            async move { life.stopping().await }
-        });
-        let mut serving = life.spawn_work(async move { server.await });
+        let server = serve::serve(listener, router(&assembly.state), life.clone());
+        let mut serving = life.spawn_work(server);
         tokio::select! {
             () = shutdown => {}
             () = life.stopping() => {}
@@ -145,7 +146,7 @@ async fn stop(assembly: Assembly) -> Ended {
     let is_handed_over = tokio::time::timeout(grace, hand_over(&assembly))
         .await
         .is_ok();
-    // axum waits for idle connections for ever (tokio-rs/axum#3478): the drain is bounded here.
+    // A request may take longer than we have: the drain is bounded here.
     let is_drained = life.drain(grace.saturating_sub(begun.elapsed())).await;
     // A request that was under way may have taken a lease meanwhile.
     if tokio::time::timeout(CLOSE_TIME, release(&assembly))
@@ -185,7 +186,7 @@ pub async fn assemble(config: Config) -> Result<Assembly, BuildError> {
     let dispatcher = Dispatcher::new(Arc::clone(&parts));
     let webhooks = Webhooks::new(store.clone(), calls.clone(), clock.clone());
     let orphan_threshold = delta(config.lease.orphan_threshold);
-    let watch = (heartbeat.clone(), clock.clone());
+    let watch = (heartbeat.clone(), clock.clone(), life.clone());
     let state = AppState {
         auth: Auth::new(&config.auth, store.clone(), clock.clone(), life.clone()),
         clients: Clients::new(dialing, store.clone(), clock.clone()),
@@ -196,6 +197,7 @@ pub async fn assemble(config: Config) -> Result<Assembly, BuildError> {
             store.clone(),
             clock.clone(),
             dispatcher.clone(),
+            parts.outbound.clone(),
             orphan_threshold,
         ),
         reconciler: Reconciler::new(
@@ -258,9 +260,11 @@ fn parts(
         base_url.unwrap_or_else(|| unreachable!("require_serve saw it")),
     );
     let container = store::new_id::<ContainerId>().to_string();
+    let outbound = Outbound::new(config.http.allow_private_urls);
     Ok(Parts {
         slots: Slots::new(store.clone(), dialing.global_max_calls, wake.clone()),
-        warmup: Warmup::new(config.warmup.clone())?,
+        warmup: Warmup::new(config.warmup.clone(), outbound.clone())?,
+        outbound,
         heartbeat: Heartbeat::new(
             store.clone(),
             clock.clone(),
@@ -298,14 +302,19 @@ async fn start(assembly: Assembly) {
     tracing::info!("ready");
     life.spawn_background("heartbeat", heartbeat.run(life.clone()));
     life.spawn_background("dispatcher", state.dispatcher.run());
-    life.spawn_background("reconciler", state.reconciler.run(life.clone()));
+    life.spawn_background("reconciler", state.reconciler.run());
     life.spawn_background("import sweeper", sweep_imports(state.imports, life.clone()));
     life.stopping().await;
 }
 
+/// Indexes, and the database's time: until it was read once, deadlines would follow this machine's clock.
 async fn prepare(assembly: &Assembly) -> Result<(), StoreError> {
     assembly.store.migrate().await?;
-    assembly.heartbeat.beat().await
+    if assembly.heartbeat.beat().await? {
+        Ok(())
+    } else {
+        Err(StoreError::Unavailable { code: None })
+    }
 }
 
 /// Removes what imports left behind whose process died.
@@ -325,8 +334,11 @@ async fn sweep_imports(imports: Imports, life: Lifecycle) {
 
 /// Lets go of every lease, so that others need not wait for them to grow old.
 async fn hand_over(assembly: &Assembly) {
+    crash_point!("hand_over.stopping");
     assembly.state.dispatcher.until_idle().await;
+    crash_point!("hand_over.before_release");
     release(assembly).await;
+    crash_point!("hand_over.after_release");
 }
 
 async fn release(assembly: &Assembly) {
@@ -337,6 +349,7 @@ async fn release(assembly: &Assembly) {
             tracing::warn!(%error, "campaigns were not handed over; others adopt them when the leases grow old");
         }
     }
+    crash_point!("hand_over.between_leases");
     let released = store.lease_release_all(container).await;
     if let Err(error) = released.and(store.container_gone(container).await) {
         tracing::warn!(%error, "the registry was not told");

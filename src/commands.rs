@@ -1,4 +1,4 @@
-//! The commands of the binary: `serve`, `migrate`, `demo`, `simulate`, `openapi`, `healthcheck`.
+//! The commands of the binary: `serve`, `migrate`, `demo`, `chaos`, `simulate`, `openapi`, `healthcheck`.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,7 +17,7 @@ use crate::services::store::Store;
 use crate::simulator::{Simulator, SimulatorOptions};
 use crate::utils::lifecycle::shutdown_signal;
 use crate::utils::telemetry;
-use crate::{demo, routes};
+use crate::{chaos, demo, routes};
 
 /// How long a health check waits.
 const HEALTH_TIME: Duration = Duration::from_secs(3);
@@ -35,6 +35,8 @@ pub enum Command {
     },
     /// Run a whole campaign on an embedded MongoDB and the carrier simulator, and prove its promises.
     Demo(demo::Arguments),
+    /// Torment three containers and a replica set with faults of every kind, and judge every promise.
+    Chaos(chaos::Arguments),
     /// Serve the carrier simulator. Its account is PLIVO_AUTH_ID with PLIVO_AUTH_TOKEN where they are set, else that of its options.
     Simulate {
         /// Address to listen at.
@@ -59,6 +61,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve => Box::pin(serve()).await,
         Command::Migrate { check } => migrate(check).await,
         Command::Demo(arguments) => Box::pin(demo::run(arguments)).await,
+        Command::Chaos(arguments) => Box::pin(chaos::run(arguments)).await,
         Command::Simulate { listen, options } => simulate(listen, options).await,
         Command::Openapi => {
             print(&routes::document().to_pretty_json()?)?;
@@ -78,6 +81,8 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
 async fn serve() -> anyhow::Result<ExitCode> {
     let config = Config::from_env_to_serve()?;
     telemetry::init(&config.log_filter, config.log_json)?;
+    #[cfg(feature = "crash-points")]
+    crate::utils::crash_points::arm(config.crash_points.clone());
     let listener = TcpListener::bind((config.http.host, config.http.port))
         .await
         .context("the port cannot be bound")?;

@@ -3,6 +3,7 @@
 mod reader;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -38,6 +39,9 @@ pub struct Config {
     pub log_json: bool,
     /// `tracing` filter, e.g. `info,ringmaster=debug`.
     pub log_filter: String,
+    /// `CRASH_POINTS`: where this process is to die or to freeze.
+    #[cfg(feature = "crash-points")]
+    pub crash_points: Vec<crate::utils::crash_points::Step>,
 }
 
 /// HTTP settings.
@@ -135,7 +139,7 @@ pub struct Auth {
 }
 
 /// Warm-up settings.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Warmup {
     /// `BOT_WARMUP_ENABLED`.
     pub enabled: bool,
@@ -147,6 +151,15 @@ pub struct Warmup {
     pub retries: u32,
     /// `BOT_WARMUP_TTL`: for so long a bot that answered counts as warm.
     pub ttl: Duration,
+}
+
+/// Without the address, which may hold a token.
+impl fmt::Debug for Warmup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warmup")
+            .field("enabled", &self.enabled)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -204,6 +217,8 @@ impl Config {
             },
             log_json: env.choice("LOG_FORMAT", &["json", "text"]) == "json",
             log_filter: env.text("RUST_LOG").unwrap_or_else(|| "info".to_owned()),
+            #[cfg(feature = "crash-points")]
+            crash_points: env.parsed_list("CRASH_POINTS"),
         };
         config.cross_check(&mut env.faults);
         Draft {

@@ -31,4 +31,6 @@ pub mod app;
 
 pub mod demo;
 
+pub mod chaos;
+
 pub mod commands;

@@ -124,6 +124,18 @@ impl<'a> Reader<'a> {
         origins
     }
 
+    #[cfg(feature = "crash-points")]
+    pub(super) fn parsed_list<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Vec<T> {
+        let mut values = Vec::new();
+        for item in self.list(name) {
+            match item.parse::<T>() {
+                Ok(value) => values.push(value),
+                Err(error) => self.fault(name, error.to_string()),
+            }
+        }
+        values
+    }
+
     pub(super) fn name(&mut self, name: &'static str, default: &str) -> String {
         let value = self.text(name).unwrap_or_else(|| default.to_owned());
         if value.contains(['$', '\0', ' ', '/', '\\', '"']) || value.starts_with("system.") {

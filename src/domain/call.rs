@@ -180,6 +180,9 @@ pub struct Call {
     pub call_uuid: Option<String>,
     /// The carrier's id of the dial request.
     pub request_uuid: Option<String>,
+    /// The carrier's ids of withdrawn dials of this attempt that showed up after all, sorted, at most [`Call::MAX_GHOSTS`]. None of
+    /// them is this call, whatever else fits.
+    pub ghosts: Vec<String>,
     /// When the intent to dial was written, UTC.
     pub start_time: DateTime<Utc>,
     /// When it rang, UTC.
@@ -188,6 +191,8 @@ pub struct Call {
     pub answer_time: Option<DateTime<Utc>>,
     /// When the carrier last confirmed that it lives, UTC.
     pub confirmed_at: Option<DateTime<Utc>>,
+    /// Since when the carrier, asked after this ambiguous dial, has known nothing of it, UTC.
+    pub missing_since: Option<DateTime<Utc>>,
     /// An answering machine took it.
     pub machine: bool,
     /// Where the carrier keeps the recording.
@@ -217,6 +222,8 @@ pub struct Call {
 impl Call {
     /// Longest history.
     pub const MAX_EVENTS: usize = 24;
+    /// Most ids of withdrawn dials that are kept.
+    pub const MAX_GHOSTS: usize = 24;
 
     /// True while the contact still needs something: a live call, or a (re)dial to come. A campaign with such a call is not complete.
     #[must_use]

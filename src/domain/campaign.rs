@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::answer::Answer;
 use super::ids::{CampaignId, ClientId, ListId};
@@ -121,6 +122,20 @@ pub struct CallSettings {
     pub time_limit_s: Option<u32>,
     /// Longest ringing in seconds; `None` = the carrier's default (120 s).
     pub ring_timeout_s: Option<u32>,
+}
+
+impl CallSettings {
+    /// The servers that these calls name, each with the path of its field.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(&'static str, Url)> {
+        let warmup = self.warmup_url.as_deref().map(Url::parse);
+        let named = [
+            ("answer.url", self.answer.address()),
+            ("warmupUrl", warmup.and_then(Result::ok)),
+        ];
+        let of = |(path, url): (_, Option<Url>)| url.map(|url| (path, url));
+        named.into_iter().filter_map(of).collect()
+    }
 }
 
 /// A campaign.

@@ -12,6 +12,7 @@ pub mod list;
 
 pub mod answer;
 pub mod template;
+pub mod web_address;
 
 pub mod campaign;
 pub mod pacing;

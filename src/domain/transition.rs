@@ -51,15 +51,16 @@ pub enum Applied {
     Changed(Box<Call>),
     /// The event says nothing new.
     Unchanged,
-    /// The event belongs to a dial of this call that was withdrawn: a ghost, to be hung up, never to be counted.
-    Ghost,
+    /// The event belongs to a dial of this call that was withdrawn: a ghost, to be hung up, never to be counted. With the call that
+    /// remembers the ghost's ids, where that is news: nobody may take the ghost for the dial after it.
+    Ghost(Option<Box<Call>>),
 }
 
 /// Applies `event` to `call`.
 #[must_use]
 pub fn apply(call: &Call, event: &CallEvent, deadlines: &Deadlines) -> Applied {
     if is_ghost(call, event) {
-        return Applied::Ghost;
+        return Applied::Ghost(haunted(call, event));
     }
     let mut next = call.clone();
     next.call_uuid = next.call_uuid.or_else(|| event.call_uuid.clone());
@@ -137,6 +138,7 @@ pub fn rearm(
     next.status = CallStatus::Dialing;
     next.dial += 1;
     next.start_time = dialer.now;
+    next.missing_since = None;
     next.retry_at = None;
     next.deadline = deadlines.of(CallStatus::Dialing, dialer.now);
     next.slots = slots;
@@ -153,6 +155,7 @@ pub fn renew(call: &Call, dial: u32, now: DateTime<Utc>, deadlines: &Deadlines) 
         call.status == CallStatus::Dialing && call.dial == dial && call.carrier_id().is_none();
     is_unsent.then(|| Call {
         start_time: now,
+        missing_since: None,
         deadline: deadlines.of(CallStatus::Dialing, now),
         ..call.clone()
     })
@@ -162,6 +165,22 @@ pub fn renew(call: &Call, dial: u32, now: DateTime<Utc>, deadlines: &Deadlines) 
 fn is_ghost(call: &Call, event: &CallEvent) -> bool {
     let never_dialed = matches!(call.status, CallStatus::Waiting | CallStatus::Skipped);
     never_dialed || event.dial.is_some_and(|dial| dial != call.dial)
+}
+
+/// The call that remembers the ids of the ghost that `event` is about; `None` where it does already.
+fn haunted(call: &Call, event: &CallEvent) -> Option<Box<Call>> {
+    let mut ghosts = call.ghosts.clone();
+    ghosts.extend(event.call_uuid.clone());
+    ghosts.extend(event.request_uuid.clone());
+    ghosts.sort_unstable();
+    ghosts.dedup();
+    ghosts.truncate(Call::MAX_GHOSTS);
+    (ghosts != call.ghosts).then(|| {
+        Box::new(Call {
+            ghosts,
+            ..call.clone()
+        })
+    })
 }
 
 fn advance(call: &mut Call, to: CallStatus, at: DateTime<Utc>, deadlines: &Deadlines) {
@@ -268,10 +287,12 @@ mod tests {
             skip_reason: None,
             call_uuid: None,
             request_uuid: None,
+            ghosts: Vec::new(),
             start_time: at(0),
             ring_time: None,
             answer_time: None,
             confirmed_at: None,
+            missing_since: None,
             machine: false,
             recording_url: None,
             end: None,
@@ -356,7 +377,7 @@ mod tests {
             match apply(&call, event, &DEADLINES) {
                 Applied::Changed(next) => call = *next,
                 Applied::Unchanged => {}
-                Applied::Ghost => panic!("an event of the current dial is no ghost"),
+                Applied::Ghost(_) => panic!("an event of the current dial is no ghost"),
             }
         }
         call
@@ -416,8 +437,15 @@ mod tests {
             let dialer = Dialer { owner: "other".into(), epoch: 2, now: at(100) };
             let redialed = rearm(&waiting, vec!["global/0".into()], dialer, &DEADLINES).unwrap();
             for event in &told {
-                prop_assert_eq!(apply(&waiting, event, &DEADLINES), Applied::Ghost);
-                prop_assert_eq!(apply(&redialed, event, &DEADLINES), Applied::Ghost);
+                for call in [&waiting, &redialed] {
+                    let Applied::Ghost(Some(haunted)) = apply(call, event, &DEADLINES) else {
+                        return Err(TestCaseError::fail("an event of a withdrawn dial"));
+                    };
+                    // Its id is remembered, once, and nothing else.
+                    prop_assert_eq!(&haunted.ghosts, &["u"]);
+                    prop_assert_eq!(apply(&haunted, event, &DEADLINES), Applied::Ghost(None));
+                    prop_assert_eq!(&Call { ghosts: Vec::new(), ..*haunted }, call);
+                }
             }
         }
     }

@@ -18,8 +18,9 @@ use crate::services::idempotency::{
 };
 use crate::services::imports::{MAX_FORM_BYTES, MAX_JSON_BYTES, UploadFault};
 use crate::state::AppState;
+use crate::utils::crash_points::crash_point;
 
-use super::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
+use super::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, is_too_long};
 
 /// Longest key.
 const MAX_KEY_CHARS: usize = 200;
@@ -72,6 +73,7 @@ pub async fn idempotency(
         }
         Turn::Mismatch => return Err(ApiError::key_reused()),
     };
+    crash_point!("idempotency.after_reserving");
     request.extensions_mut().insert(work.reserved());
     let response = run(&work, request, next).await;
     keep(&work, response).await
@@ -112,14 +114,12 @@ async fn with_body(request: Request) -> ApiResult<(Request, Bytes)> {
     let incomplete =
         || ApiError::malformed("body_incomplete", "The body ended before it was complete.");
     let body = timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await;
-    let body = body.map_err(|_| incomplete())?.map_err(|error| {
-        let is_too_long = std::error::Error::source(&error)
-            .is_some_and(|source| source.to_string().contains("length limit"));
-        match is_too_long {
+    let body = body
+        .map_err(|_| incomplete())?
+        .map_err(|error| match is_too_long(&error) {
             true => ApiError::payload_too_large(MAX_BODY),
             false => incomplete(),
-        }
-    })?;
+        })?;
     Ok((Request::from_parts(parts, Body::from(body.clone())), body))
 }
 
@@ -185,6 +185,7 @@ async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let form = parts.extensions.get::<FormSaid>();
     let is_secret = parts.extensions.get::<ShownOnce>().is_some();
+    crash_point!("idempotency.before_keeping");
     settle(
         work.complete(StoredAnswer {
             status: parts.status.as_u16(),
@@ -196,6 +197,7 @@ async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
         })
         .await,
     );
+    crash_point!("idempotency.after_keeping");
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 

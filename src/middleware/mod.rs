@@ -56,6 +56,8 @@ pub fn apply(router: Router, state: &AppState) -> Router {
             always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             always(header::X_FRAME_OPTIONS, "DENY"),
             always(header::REFERRER_POLICY, "no-referrer"),
+            // Answers are a tenant's data, and out of date at once.
+            always(header::CACHE_CONTROL, "no-store"),
             always(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         ),
         // Answers preflights; other origins' pages may read answers only if ALLOWED_ORIGINS has them.
@@ -105,6 +107,12 @@ pub fn guard_webhooks(
         from_fn_with_state(Pace::Bounded, time_limit),
         from_fn_with_state(state.clone(), detach::detach),
     ))
+}
+
+/// Whether a body was longer than it may be, or broken.
+fn is_too_long(error: &axum::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    cause.is_some_and(|cause| cause.to_string().contains("length limit"))
 }
 
 async fn time_limit(State(pace): State<Pace>, request: Request, next: Next) -> Response {

@@ -149,6 +149,11 @@ impl From<SingleCallError> for ApiError {
                 "from",
                 "is not one of the client's caller IDs",
             )]),
+            SingleCallError::Addresses(faults) => Self::invalid(
+                faults
+                    .into_iter()
+                    .map(|(path, reason)| FieldFault::at(path, reason)),
+            ),
             SingleCallError::Busy(what) => Self::too_many_requests(
                 format!("No {what} became free in time; nobody was called."),
                 5,

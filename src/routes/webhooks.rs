@@ -11,6 +11,7 @@ use crate::services::carrier::plivo_event::Hook;
 use crate::services::carrier::plivo_xml::{self, answer_document, empty_document, hangup_document};
 use crate::services::webhooks::{Instruction, SignedForm, Webhook};
 use crate::state::AppState;
+use crate::utils::crash_points::crash_point;
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -82,5 +83,6 @@ async fn take(
         Instruction::Play(answer) => answer_document(&answer, None),
         Instruction::HangUp => hangup_document(),
     };
+    crash_point!("webhook.before_answer");
     Ok(([(CONTENT_TYPE, plivo_xml::CONTENT_TYPE)], document).into_response())
 }

@@ -1,5 +1,7 @@
 //! The circuit breaker: a campaign whose calls mostly fail on the carrier's or our side is paused before it burns its list.
 
+use chrono::{DateTime, Utc};
+
 use super::store::campaigns::{Lease, StatusChange};
 use super::store::{Store, StoreResult};
 use crate::domain::campaign::{Campaign, CampaignStatus};
@@ -7,16 +9,16 @@ use crate::domain::campaign::{Campaign, CampaignStatus};
 /// The breaker looks at this many of the last ended calls, and not before there are as many.
 const WINDOW: usize = 50;
 
-/// Pauses the campaign under `lease` when more than `threshold` percent of its last 50 ended calls failed since it was last
-/// resumed. True when it did.
+/// Pauses the campaign under `lease` when more than `threshold` percent of its last 50 calls that ended after `since` failed.
+/// True when it did.
 pub(super) async fn check(
     store: &Store,
     campaign: &Campaign,
     lease: &Lease,
-    threshold: u32,
+    (threshold, since): (u32, Option<DateTime<Utc>>),
 ) -> StoreResult<bool> {
     let outcomes = store
-        .call_recent_outcomes(campaign.id, campaign.resumed_at, WINDOW as i64)
+        .call_recent_outcomes(campaign.id, since, WINDOW as i64)
         .await?;
     let failed = outcomes
         .iter()

@@ -14,6 +14,7 @@ use crate::domain::ids::CallId;
 use crate::domain::outcome::Outcome;
 use crate::domain::transition::{self, Applied, Deadlines};
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 
 /// How often a change is decided anew when another writer was faster. Each loss means that somebody else got on.
@@ -75,15 +76,33 @@ impl Calls {
     /// # Errors
     /// Those of the store; then nothing is written and the event must be delivered again.
     pub async fn apply(&self, id: Option<CallId>, event: &CallEvent) -> StoreResult<Disposition> {
+        // A callee is hung up on only for what is sure: right after a failover a read may miss the latest writes.
+        let mut is_sure = id.is_none();
         for _ in 0..MAX_TRIES {
-            let Some(call) = self.find(id, event).await? else {
-                return Ok(Disposition::Unknown);
+            let found = match id {
+                Some(id) if is_sure => self.store.call_get_surely(id).await?,
+                Some(id) => self.store.call_get(id).await?,
+                None => self.find(event).await?,
+            };
+            let Some(call) = found else {
+                if is_sure {
+                    return Ok(Disposition::Unknown);
+                }
+                is_sure = true;
+                continue;
             };
             match transition::apply(&call, event, &self.deadlines) {
                 Applied::Unchanged => return Ok(Disposition::Known(Box::new(call))),
-                Applied::Ghost => {
+                Applied::Ghost(_) if !is_sure => is_sure = true,
+                Applied::Ghost(haunted) => {
                     self.hang_up_ghost(&call, event);
-                    return Ok(Disposition::Ghost);
+                    let is_remembered = match haunted {
+                        Some(haunted) => self.store.call_replace(&call, &haunted).await?,
+                        None => true,
+                    };
+                    if is_remembered {
+                        return Ok(Disposition::Ghost);
+                    }
                 }
                 Applied::Changed(next) => {
                     if let Some(written) = self.write(&call, *next).await? {
@@ -172,6 +191,38 @@ impl Calls {
         self.store.call_replace(call, &next).await.map(drop)
     }
 
+    /// The carrier knows nothing of an ambiguous call: notes since when, and asks again at `deadline`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn missed(
+        &self,
+        call: &Call,
+        since: DateTime<Utc>,
+        deadline: DateTime<Utc>,
+    ) -> StoreResult<()> {
+        let mut next = call.clone();
+        next.missing_since = Some(since);
+        next.deadline = Some(deadline);
+        self.store.call_replace(call, &next).await.map(drop)
+    }
+
+    /// Applies what the carrier said about the call as it was read as `seen`. False when something happened to the call
+    /// meanwhile: then what was said may be about another one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn apply_seen(&self, seen: &Call, event: &CallEvent) -> StoreResult<bool> {
+        let Applied::Changed(next) = transition::apply(seen, event, &self.deadlines) else {
+            return Ok(false);
+        };
+        let written = self.write(seen, *next).await?;
+        if let Some(written) = &written {
+            self.report(seen, written, event);
+        }
+        Ok(written.is_some())
+    }
+
     /// The carrier says at `now` that the call lives: it keeps its slot, and is asked after again later.
     ///
     /// # Errors
@@ -201,6 +252,43 @@ impl Calls {
         outcome: Outcome,
         reason: &str,
     ) -> StoreResult<Disposition> {
+        let event = self.own_word(call, source, status, outcome, reason);
+        self.apply(Some(call.id), &event).await
+    }
+
+    /// As [`Calls::end`], if nothing happened to the call since it was read as `seen`. False when something did. For the
+    /// reconciler: that nobody knows of a call is no news about one that rings meanwhile.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn end_seen(
+        &self,
+        seen: &Call,
+        source: FinalSource,
+        status: CallStatus,
+        outcome: Outcome,
+        reason: &str,
+    ) -> StoreResult<bool> {
+        let event = self.own_word(seen, source, status, outcome, reason);
+        self.apply_seen(seen, &event).await
+    }
+
+    /// Calls by filter, newest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list(&self, wanted: &CallFilter, limit: i64) -> StoreResult<Vec<Call>> {
+        self.store.call_list(wanted, limit).await
+    }
+
+    fn own_word(
+        &self,
+        call: &Call,
+        source: FinalSource,
+        status: CallStatus,
+        outcome: Outcome,
+        reason: &str,
+    ) -> CallEvent {
         let now = self.clock.now();
         let facts = EndFacts {
             source,
@@ -217,29 +305,18 @@ impl Calls {
             hangup_source: None,
             failure_reason: Some(reason.to_owned()),
         };
-        let event = CallEvent {
+        CallEvent {
             kind: EventKind::End(Box::new(facts)),
             at: now,
             dial: Some(call.dial),
             call_uuid: None,
             request_uuid: None,
             digest: 0,
-        };
-        self.apply(Some(call.id), &event).await
-    }
-
-    /// Calls by filter, newest first.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn list(&self, wanted: &CallFilter, limit: i64) -> StoreResult<Vec<Call>> {
-        self.store.call_list(wanted, limit).await
-    }
-
-    async fn find(&self, id: Option<CallId>, event: &CallEvent) -> StoreResult<Option<Call>> {
-        if let Some(id) = id {
-            return self.store.call_get(id).await;
         }
+    }
+
+    /// The call that the carrier's ids name.
+    async fn find(&self, event: &CallEvent) -> StoreResult<Option<Call>> {
         for uuid in [&event.request_uuid, &event.call_uuid]
             .into_iter()
             .flatten()
@@ -313,6 +390,7 @@ impl Calls {
         if let Some(uuid) = uuid.filter(|_| !is_over) {
             let (carrier, id) = (Arc::clone(&self.carrier), call.id);
             self.life.spawn_work(async move {
+                crash_point!("ghost.before_hanging_up");
                 if let Err(error) = carrier.hang_up(&uuid).await {
                     tracing::error!(callId = %id, %error, "a ghost call could not be hung up");
                 }

@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub use new::{AskedCalls, NewCampaign};
 
 use super::dispatcher::Dispatcher;
+use super::outbound::Outbound;
 use super::store::calls::CallFilter;
 use super::store::campaigns::StatusChange;
 use super::store::{Store, StoreError, StoreResult};
@@ -16,6 +17,7 @@ use crate::domain::ids::{CampaignId, ClientId, ListId};
 use crate::domain::list::{ContactList, ListStatus};
 use crate::domain::progress::Progress;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 
 /// Why a campaign was not created or commanded.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,7 @@ pub struct Campaigns {
     store: Store,
     clock: Clock,
     dispatcher: Dispatcher,
+    outbound: Outbound,
     orphan_threshold: TimeDelta,
 }
 
@@ -90,12 +93,14 @@ impl Campaigns {
         store: Store,
         clock: Clock,
         dispatcher: Dispatcher,
+        outbound: Outbound,
         orphan_threshold: TimeDelta,
     ) -> Self {
         Self {
             store,
             clock,
             dispatcher,
+            outbound,
             orphan_threshold,
         }
     }
@@ -119,11 +124,21 @@ impl Campaigns {
         if client.status == ClientStatus::Suspended {
             return Err(CampaignError::Suspended);
         }
-        let faults = new::faults_of(&new, &list, &client.caller_ids, now);
-        let Some(calls) = new.calls.settings().filter(|_| faults.is_empty()) else {
+        // A request that is repeated because its answer was lost is not judged again: a name may not resolve just now, or the
+        // expiry may have passed.
+        if let Some(known) = self.store.campaign_get(new.id, scope).await? {
+            return Ok(known);
+        }
+        let mut faults = new::faults_of(&new, &list, &client.caller_ids, now);
+        let settings = new.calls.settings();
+        if let Some(calls) = settings.as_ref().filter(|_| faults.is_empty()) {
+            faults = self.outbound.faults(calls.addresses()).await;
+        }
+        let Some(calls) = settings.filter(|_| faults.is_empty()) else {
             return Err(CampaignError::Invalid(faults));
         };
         let campaign = self.begin(new, calls, &list, now);
+        crash_point!("create.before_insert");
         match self.store.campaign_insert(&campaign).await {
             Ok(()) => {}
             Err(StoreError::Duplicate { .. }) => {
@@ -135,10 +150,15 @@ impl Campaigns {
             }
             Err(error) => return Err(error.into()),
         }
+        crash_point!("create.after_insert");
         // Whoever deletes a list hides it first and then looks for campaigns: one of the two sees the other.
-        if let Err(error) = self.usable_list(scope, campaign.list_id).await {
-            self.fail(campaign.id, "the list was deleted").await?;
-            return Err(error);
+        match self.usable_list(scope, campaign.list_id).await {
+            Ok(_) => {}
+            Err(error @ (CampaignError::NoSuchList | CampaignError::ListNotReady)) => {
+                self.fail(campaign.id, "the list was deleted").await?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
         }
         tracing::info!(campaignId = %campaign.id, status = campaign.status.as_str(), contacts = campaign.total, "campaign created");
         self.dispatcher.drive(&campaign);
@@ -269,14 +289,16 @@ impl Campaigns {
         change: StatusChange<'_>,
     ) -> Result<Campaign, CampaignError> {
         loop {
+            crash_point!("command.before_transition");
             let changed = self
                 .store
                 .campaign_transition(id, scope, command.sources(), change)
                 .await?;
             if let Some(campaign) = changed {
+                crash_point!("command.after_transition");
                 tracing::info!(campaignId = %id, status = change.to.as_str(), "campaign status changed by an operator");
                 if command != Command::Resume {
-                    self.dispatcher.let_go(id);
+                    self.dispatcher.let_go(&campaign);
                 }
                 self.dispatcher.drive(&campaign);
                 return Ok(campaign);

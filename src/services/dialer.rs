@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 use super::calls::{Calls, Disposition, delta};
-use super::carrier::client::CallbackUrls;
-use super::carrier::{DialError, DialRequest, PlivoClient};
+use super::carrier::plivo_dial::CallbackUrls;
+use super::carrier::{DialError, DialRequest, PlivoClient, Sighting};
 use super::pacer::Pacer;
 use super::store::campaigns::{Lease, StatusChange};
 use super::store::{Store, StoreResult};
@@ -22,6 +22,7 @@ use crate::domain::campaign::{CallSettings, CampaignStatus};
 use crate::domain::outcome::Outcome;
 use crate::utils::backoff;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 
 /// How long a passed guard allows sending: under the second that promise P5 grants after a pause was answered.
 const PERMISSION: Duration = Duration::from_millis(800);
@@ -92,10 +93,11 @@ impl Dialer {
         let fresh = self.calls.deadlines().processed;
         let is_stale = delta(intended_at.elapsed()) > fresh;
         let mut allowed = if is_stale {
-            self.permission(call, lease).await?
+            self.permission(call, lease, intended_at).await?
         } else {
             Some(guarded_at)
         };
+        crash_point!("send.before");
         for is_last in [false, true] {
             let Some(since) = allowed else {
                 return self.withdraw(call, Duration::ZERO).await;
@@ -103,8 +105,10 @@ impl Dialer {
             let dialing = self.carrier.dial(&request, since + PERMISSION);
             match self.while_renewed(call, dialing).await {
                 Ok(request_uuid) => return self.accepted(call, request_uuid).await,
-                Err(DialError::NotSent(_)) if !is_last && since.elapsed() > PERMISSION => {
-                    allowed = self.permission(call, lease).await?;
+                Err(DialError::NotSent(_) | DialError::Late)
+                    if !is_last && since.elapsed() > PERMISSION =>
+                {
+                    allowed = self.permission(call, lease, intended_at).await?;
                 }
                 Err(error) => return self.failed(call, lease, error).await,
             }
@@ -125,22 +129,35 @@ impl Dialer {
             if let Ok(answer) = tokio::time::timeout(half, &mut dialing).await {
                 return answer;
             }
+            crash_point!("send.unanswered");
             if let Err(error) = self.calls.renew(call.id, call.dial).await {
                 tracing::warn!(callId = %call.id, %error, "an intent could not be renewed");
             }
+            crash_point!("send.renewed");
         }
     }
 
-    /// A new permission to send: the campaign must still be ours, and the intent must still stand; it is made new, so that
-    /// nobody takes it for abandoned while it is on its way.
-    async fn permission(&self, call: &Call, lease: Option<&Lease>) -> StoreResult<Option<Instant>> {
+    /// A new permission to send: the campaign must still be ours, and the intent must still stand. One that grows old is made
+    /// new, so that nobody takes it for abandoned while it is on its way; nobody does so with a young one under our lease.
+    async fn permission(
+        &self,
+        call: &Call,
+        lease: Option<&Lease>,
+        intended_at: Instant,
+    ) -> StoreResult<Option<Instant>> {
         let since = Instant::now();
         if let Some(lease) = lease
             && !self.store.campaign_guard(lease, None).await?
         {
             return Ok(None);
         }
+        let is_young = delta(intended_at.elapsed()) < self.calls.deadlines().processed / 2;
+        if is_young {
+            return Ok(Some(since));
+        }
+        crash_point!("send.before_renewing");
         let stands = self.calls.renew(call.id, call.dial).await?;
+        crash_point!("send.permitted_again");
         Ok(stands.then_some(since))
     }
 
@@ -172,7 +189,9 @@ impl Dialer {
             request_uuid: Some(request_uuid),
             digest: 0,
         };
+        crash_point!("send.accepted");
         self.calls.apply(Some(call.id), &event).await?;
+        crash_point!("send.recorded");
         Ok(Dialed::Sent)
     }
 
@@ -183,8 +202,14 @@ impl Dialer {
         error: DialError,
     ) -> StoreResult<Dialed> {
         tracing::warn!(callId = %call.id, campaignId = call.campaign_id.map(tracing::field::display), %error, "dial request failed");
+        crash_point!("send.failed");
         match error {
             DialError::Ambiguous(_) => Ok(Dialed::Sent),
+            // The machine or the database is slow, not the carrier: others need not wait.
+            DialError::Late => {
+                let (outcome, reason) = (Outcome::CarrierError, "the call was not sent in time");
+                self.postpone(call, Duration::ZERO, outcome, reason).await
+            }
             DialError::NotSent(_) => {
                 self.pacer.rest(REST);
                 self.postpone(
@@ -210,6 +235,7 @@ impl Dialer {
                 if let Some(lease) = lease {
                     self.pause(lease, reason).await?;
                 }
+                crash_point!("condemned.after_pause");
                 self.postpone(call, Duration::ZERO, Outcome::ConfigError, reason)
                     .await
             }
@@ -223,6 +249,7 @@ impl Dialer {
                     Outcome::ConfigError
                 };
                 let reason = format!("the carrier refused the call (HTTP {status})");
+                crash_point!("refused.before_end");
                 self.calls
                     .end(
                         call,
@@ -262,11 +289,14 @@ impl Dialer {
 
     async fn withdraw(&self, call: &Call, wait: Duration) -> StoreResult<Dialed> {
         let retry_at = self.clock.now() + delta(wait);
+        crash_point!("withdraw.before");
         self.calls.withdraw(call.id, call.dial, retry_at).await?;
+        crash_point!("withdraw.after");
         Ok(Dialed::Withdrawn)
     }
 
     async fn pause(&self, lease: &Lease, reason: &str) -> StoreResult<()> {
+        crash_point!("condemned.before_pause");
         let change = StatusChange {
             to: CampaignStatus::Paused,
             by: "system",
@@ -285,11 +315,11 @@ impl Dialer {
         Ok(())
     }
 
-    /// Hangs up a call. True when the carrier ended or cancelled it; a call that the carrier had only queued is over at once,
-    /// since no webhook is promised for it.
+    /// Hangs up a call. True when the carrier ended or cancelled it. No webhook is promised for one that it had only queued: that is
+    /// over once the carrier knows nothing of it any more.
     ///
     /// # Errors
-    /// The carrier's or the store's, as text for people.
+    /// The carrier's or the store's.
     pub async fn hang_up(&self, call: &Call) -> Result<bool, HangUpError> {
         let Some(uuid) = call.carrier_id() else {
             return Ok(false);
@@ -300,6 +330,12 @@ impl Dialer {
             .await
             .map_err(HangUpError::Carrier)?;
         if done && call.status == CallStatus::Queued {
+            // It may have left the queue just before, and live for another moment.
+            let is_gone = matches!(self.carrier.look_up(uuid).await, Ok(Sighting::Nothing));
+            if !is_gone {
+                let soon = self.calls.extend(call, self.clock.now()).await;
+                return soon.map(|()| done).map_err(HangUpError::Store);
+            }
             let ended = self
                 .calls
                 .end(

@@ -14,6 +14,7 @@ use super::store::campaigns::{Lease, StatusChange};
 use crate::domain::campaign::{Campaign, CampaignStatus};
 use crate::domain::ids::CampaignId;
 use crate::utils::backoff;
+use crate::utils::crash_points::crash_point;
 
 /// How often orphans and due schedules are looked for. A politely stopped container's campaigns wait no longer than this.
 const SCAN: Duration = Duration::from_millis(700);
@@ -101,10 +102,13 @@ impl Dispatcher {
         });
     }
 
-    /// Stops the driver of a campaign that was paused or cancelled here; those elsewhere fail their guard.
-    pub fn let_go(&self, campaign: CampaignId) {
+    /// Stops the driver of a campaign that was paused or cancelled here; those elsewhere fail their guard. One that came after
+    /// `campaign` was seen, since it was resumed meanwhile, goes on.
+    pub fn let_go(&self, campaign: &Campaign) {
         let driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, stop)) = driving.get(&campaign) {
+        if let Some((epoch, stop)) = driving.get(&campaign.id)
+            && *epoch <= campaign.epoch
+        {
             stop.cancel();
         }
     }
@@ -128,10 +132,12 @@ impl Dispatcher {
                 driver,
                 only_under: None,
             };
+            crash_point!("schedule.before_start");
             if let Some(campaign) = store
                 .campaign_transition(due.id, None, &[CampaignStatus::Scheduled], change)
                 .await?
             {
+                crash_point!("schedule.after_start");
                 tracing::info!(campaignId = %campaign.id, "scheduled campaign started");
                 scan.started += 1;
                 self.drive(&campaign);
@@ -140,11 +146,13 @@ impl Dispatcher {
         for ours in store.campaigns_of(self.container()).await? {
             self.drive(&ours);
         }
-        for orphan in store.campaign_orphans(threshold).await? {
+        for orphan in store.campaign_orphans(self.container(), threshold).await? {
+            crash_point!("adopt.before");
             if let Some(campaign) = store
                 .campaign_adopt(&orphan, self.container(), threshold)
                 .await?
             {
+                crash_point!("adopt.after");
                 tracing::info!(campaignId = %campaign.id, from = orphan.container_id, epoch = campaign.epoch, "campaign adopted");
                 scan.adopted += 1;
                 self.drive(&campaign);

@@ -54,26 +54,28 @@ impl Heartbeat {
         renewed.elapsed() > self.settings.orphan_threshold / 2
     }
 
-    /// Renews all leases once, and follows the database's clock.
+    /// Renews all leases once, and follows the database's clock. False when the clock could not be followed this time.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn beat(&self) -> StoreResult<()> {
+    pub async fn beat(&self) -> StoreResult<bool> {
+        // Counted from here at the earliest: the write may take effect at any time until it is answered. What else a beat
+        // does comes later, so that a slow database does not age the leases.
         let begun = Instant::now();
-        self.store.ping(&self.clock).await?;
         self.store.campaign_heartbeat(&self.container).await?;
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+        let is_in_time = self.store.ping(&self.clock).await?;
         self.store
             .container_seen(&self.container, env!("CARGO_PKG_VERSION"))
             .await?;
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = begun;
-        Ok(())
+        Ok(is_in_time)
     }
 
     /// Beats until the process stops.
     pub async fn run(self, life: Lifecycle) {
         loop {
             let wait = match self.beat().await {
-                Ok(()) => self.settings.heartbeat_interval,
+                Ok(_) => self.settings.heartbeat_interval,
                 Err(error) => {
                     tracing::warn!(%error, fenced = self.is_fenced(), "heartbeat failed");
                     self.settings.heartbeat_interval.min(AGAIN)

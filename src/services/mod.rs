@@ -10,6 +10,7 @@ pub mod store;
 pub mod calls;
 pub mod dialer;
 pub mod heartbeat;
+pub mod outbound;
 pub mod pacer;
 pub mod slots;
 pub mod wake;

@@ -123,7 +123,7 @@ impl Monitoring {
     /// # Errors
     /// Those of the store.
     pub async fn ping(&self) -> StoreResult<()> {
-        self.store.ping(&self.clock).await
+        self.store.ping(&self.clock).await.map(drop)
     }
 
     /// How full the account is, and each client: only `client` where one is given, else the first 500.

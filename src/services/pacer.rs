@@ -69,6 +69,13 @@ impl Pacer {
             scope: format!("client/{client}"),
             interval: interval_of(per_window, self.rate_window),
         };
+        // A rest is waited out before a turn is taken: turns that were taken during it would all be used at once after it.
+        while let Some(rest) = self.resting() {
+            let slept = stop.run_until_cancelled(tokio::time::sleep(rest)).await;
+            if slept.is_none() {
+                return Ok(None);
+            }
+        }
         let mut permit = Permit(Vec::new());
         // The narrow bucket first: the account's next moment is not spent on a client that may not use it yet.
         for bucket in [of_client, self.account.clone()] {

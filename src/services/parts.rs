@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::calls::Calls;
 use super::dialer::Dialer;
 use super::heartbeat::Heartbeat;
+use super::outbound::Outbound;
 use super::pacer::Pacer;
 use super::slots::Slots;
 use super::store::Store;
@@ -29,6 +30,8 @@ pub struct Parts {
     pub slots: Slots,
     /// Paces.
     pub pacer: Pacer,
+    /// Judges addresses that users name.
+    pub outbound: Outbound,
     /// Wakes bots.
     pub warmup: Warmup,
     /// Says who we are, and whether our leases hold.

@@ -7,7 +7,7 @@ use super::dialer::HangUpError;
 use super::pacer::Permit;
 use super::parts::Parts;
 use super::slots::Limits;
-use super::store::calls::SLOTS_INDEX;
+use super::store::calls::{ID_INDEX, SLOTS_INDEX};
 use super::store::{StoreError, StoreResult};
 use crate::domain::answer::Answer;
 use crate::domain::call::{Call, CallStatus};
@@ -17,9 +17,10 @@ use crate::domain::client::{Client, ClientStatus};
 use crate::domain::ids::{CallId, ClientId};
 use crate::domain::outcome::Outcome;
 use crate::domain::phone::PhoneNumber;
+use crate::utils::crash_points::crash_point;
 
-/// Limits that were read longer ago than this when the slots were taken are read again: the process may have been frozen.
-const LIMITS_AGE: Duration = Duration::from_secs(1);
+/// A call that was not looked at for so long after it was written may be known to who asked for it again.
+const UNSEEN_TIME: Duration = Duration::from_secs(5);
 
 /// A call to be made.
 #[derive(Debug, Clone)]
@@ -46,6 +47,9 @@ pub enum SingleCallError {
     /// The client may not use this caller ID.
     #[error("the number is not one of the client's caller IDs")]
     CallerId,
+    /// Addresses that may not be asked: path of the field and reason each.
+    #[error("the call names a server that may not be asked")]
+    Addresses(Vec<(String, String)>),
     /// No slot, or no turn within the rate limits, became free in time.
     #[error("no {0} became free in time")]
     Busy(&'static str),
@@ -88,15 +92,32 @@ impl SingleCalls {
             return Ok(known);
         }
         self.client(&new).await?;
+        let faults = self.parts.outbound.faults(new.settings.addresses()).await;
+        if !faults.is_empty() {
+            return Err(SingleCallError::Addresses(faults));
+        }
         if let Some(address) = self
             .parts
             .warmup
             .address(new.settings.warmup_url.as_deref())
-            && !self.parts.warmup.ensure(&address).await.warm
         {
-            return self.not_ready(&new).await;
+            let stop = self.parts.life.token();
+            let warmth = stop.run_until_cancelled(self.parts.warmup.ensure(&address));
+            let warmth = warmth.await.ok_or(SingleCallError::Stopping)?;
+            if !warmth.warm {
+                return self.not_ready(&new).await;
+            }
         }
-        let (call, intended_at) = self.claim(&new).await?;
+        let (call, intended_at) = match self.claim(&new).await {
+            Ok(claimed) => claimed,
+            // The same request elsewhere was faster.
+            Err(SingleCallError::Store(error)) if error.is_duplicate_of(ID_INDEX) => {
+                let known = self.parts.store.call_get(new.id).await?;
+                return known.ok_or(SingleCallError::Store(error));
+            }
+            Err(error) => return Err(error),
+        };
+        crash_point!("single_call.after_intent");
         let times = (intended_at, Instant::now());
         // The request may have left: whatever goes wrong now, the answer is the call, and what became of it follows.
         if let Err(error) = self
@@ -169,23 +190,41 @@ impl SingleCalls {
         }
     }
 
-    /// Takes the slots, with limits read just before. `None` when they are full, or the process was frozen in between.
+    /// Takes the slots, with limits read just before and once more after it, for the reason that the driver has (promise P1).
+    /// `None` when they are full.
     async fn claim_now(&self, new: &NewCall) -> Result<Option<(Call, Instant)>, SingleCallError> {
-        let read_at = Instant::now();
+        let intended_at = Instant::now();
         let client = self.client(new).await?;
         let Some(slots) = self.parts.slots.choose(&limits(new, &client)).await? else {
             return Ok(None);
         };
         let call = self.intent(new, slots);
+        crash_point!("single_call.before_intent");
         match self.parts.store.call_insert(&call).await {
-            Ok(()) if read_at.elapsed() <= LIMITS_AGE => Ok(Some((call, read_at))),
-            Ok(()) => {
-                self.parts.store.call_remove_unsent(&call).await?;
-                Ok(None)
-            }
-            Err(error) if error.is_duplicate_of(SLOTS_INDEX) => Ok(None),
-            Err(error) => Err(error.into()),
+            Ok(()) => {}
+            Err(error) if error.is_duplicate_of(SLOTS_INDEX) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
+        let is_allowed = self.is_within_limits(new).await;
+        if let Ok(true) = is_allowed {
+            return Ok(Some((call, intended_at)));
+        }
+        if intended_at.elapsed() < UNSEEN_TIME {
+            self.parts.store.call_remove_unsent(&call).await?;
+        } else {
+            let (status, outcome) = (CallStatus::Failed, Outcome::Throttled);
+            let reason = "the limits were lowered meanwhile";
+            self.parts
+                .calls
+                .end_seen(&call, FinalSource::Local, status, outcome, reason)
+                .await?;
+        }
+        is_allowed.map(|_| None)
+    }
+
+    async fn is_within_limits(&self, new: &NewCall) -> Result<bool, SingleCallError> {
+        let client = self.client(new).await?;
+        Ok(self.parts.slots.is_within(&limits(new, &client)).await?)
     }
 
     /// The client, if it may make this call.
@@ -236,11 +275,13 @@ impl SingleCalls {
             ring_time: None,
             answer_time: None,
             confirmed_at: None,
+            missing_since: None,
             machine: false,
             recording_url: None,
             end: None,
             retry: None,
             retry_at: None,
+            ghosts: Vec::new(),
             superseded: false,
             deadline: self.parts.calls.deadlines().of(CallStatus::Dialing, now),
             events: Vec::new(),

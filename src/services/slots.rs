@@ -65,15 +65,7 @@ impl Slots {
             return Ok(None);
         };
         let mut slots = vec![format!("global/{global}")];
-        let (client, number) = (&limits.client, &limits.number);
-        let narrower = [
-            Some((format!("client/{}", client.0), Some(client.1))),
-            limits
-                .campaign
-                .map(|(id, limit)| (format!("campaign/{id}"), limit)),
-            Some((format!("number/{}", number.0.as_str()), number.1)),
-        ];
-        for (scope, limit) in narrower.into_iter().flatten() {
+        for (scope, limit) in narrower(limits) {
             let used = numbers_of(&scope, &taken);
             let bound = safe_bound(limit.unwrap_or(u32::MAX).min(self.global_max), &used);
             let free = free_numbers(bound, &used);
@@ -83,6 +75,21 @@ impl Slots {
             slots.push(format!("{scope}/{number}"));
         }
         Ok(Some(slots))
+    }
+
+    /// Whether no scope holds more calls than its limit, the caller's own call, which holds its slots, included.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn is_within(&self, limits: &Limits) -> StoreResult<bool> {
+        let taken = self.store.slots_taken().await?;
+        let scopes = [("global".to_owned(), Some(self.global_max))];
+        Ok(scopes
+            .into_iter()
+            .chain(narrower(limits))
+            .all(|(scope, limit)| {
+                limit.is_none_or(|limit| numbers_of(&scope, &taken).len() <= limit as usize)
+            }))
     }
 
     /// A waiter for released slots; make it before choosing.
@@ -142,4 +149,18 @@ impl Slots {
             .unwrap_or_else(PoisonError::into_inner) = Some((read_at, Arc::clone(&guarantees)));
         Ok(guarantees)
     }
+}
+
+/// The scopes below the account's, with their limits.
+fn narrower(limits: &Limits) -> impl Iterator<Item = (String, Option<u32>)> {
+    let (client, number) = (&limits.client, &limits.number);
+    [
+        Some((format!("client/{}", client.0), Some(client.1))),
+        limits
+            .campaign
+            .map(|(id, limit)| (format!("campaign/{id}"), limit)),
+        Some((format!("number/{}", number.0.as_str()), number.1)),
+    ]
+    .into_iter()
+    .flatten()
 }

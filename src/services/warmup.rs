@@ -6,6 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use url::Url;
+
+use super::outbound::Outbound;
 use crate::config;
 use crate::utils::backoff;
 
@@ -36,12 +39,30 @@ pub struct Warmth {
     pub tries: u32,
 }
 
+/// A bot's address, and whose word it is: an operator's own setting is trusted, a user's is not.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct BotAddress {
+    url: String,
+    is_own_setting: bool,
+}
+
+/// Without the address, which may hold a token.
+impl std::fmt::Debug for BotAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BotAddress")
+            .field("is_own_setting", &self.is_own_setting)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The pool of warm bots. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Warmup {
     http: reqwest::Client,
+    guarded_http: reqwest::Client,
+    outbound: Outbound,
     settings: config::Warmup,
-    bots: Arc<Mutex<HashMap<String, Bot>>>,
+    bots: Arc<Mutex<HashMap<BotAddress, Bot>>>,
 }
 
 impl Warmup {
@@ -49,13 +70,11 @@ impl Warmup {
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn new(settings: config::Warmup) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .timeout(settings.timeout)
-            .redirect(reqwest::redirect::Policy::limited(3))
-            .build()?;
+    pub fn new(settings: config::Warmup, outbound: Outbound) -> Result<Self, reqwest::Error> {
         Ok(Self {
-            http,
+            http: Outbound::new(true).client(settings.timeout)?,
+            guarded_http: outbound.client(settings.timeout)?,
+            outbound,
             settings,
             bots: Arc::default(),
         })
@@ -63,15 +82,24 @@ impl Warmup {
 
     /// The address to wake for a campaign that names `own`, if any bot is to be woken at all.
     #[must_use]
-    pub fn address(&self, own: Option<&str>) -> Option<String> {
-        let default = || self.settings.url.as_ref().map(ToString::to_string);
-        own.map(str::to_owned)
+    pub fn address(&self, own: Option<&str>) -> Option<BotAddress> {
+        let of = |url: String, is_own_setting| BotAddress {
+            url,
+            is_own_setting,
+        };
+        let default = || {
+            self.settings
+                .url
+                .as_ref()
+                .map(|url| of(url.to_string(), true))
+        };
+        own.map(|url| of(url.to_owned(), false))
             .or_else(default)
             .filter(|_| self.settings.enabled)
     }
 
     /// Makes sure that the bot at `address` is awake; returns at once when it is known to be.
-    pub async fn ensure(&self, address: &str) -> Warmth {
+    pub async fn ensure(&self, address: &BotAddress) -> Warmth {
         let bot = self.bot(address);
         let mut tried = bot.lock().await;
         let fresh = tried.filter(|tried| {
@@ -93,12 +121,11 @@ impl Warmup {
         }
     }
 
-    async fn wake(&self, address: &str) -> Tried {
+    async fn wake(&self, address: &BotAddress) -> Tried {
         let mut tries = 0;
         loop {
-            let answer = self.http.get(address).send().await;
+            let warm = self.ask(address).await;
             tries += 1;
-            let warm = answer.is_ok_and(|response| response.status().is_success());
             if warm || tries > self.settings.retries {
                 if !warm {
                     tracing::warn!(tries, "a bot did not wake");
@@ -113,11 +140,25 @@ impl Warmup {
         }
     }
 
-    fn bot(&self, address: &str) -> Bot {
+    /// One request to a bot; true when it answers that all is well.
+    async fn ask(&self, address: &BotAddress) -> bool {
+        let Ok(url) = Url::parse(&address.url) else {
+            return false;
+        };
+        let http = match address.is_own_setting {
+            true => &self.http,
+            false if self.outbound.may_ask(&url) => &self.guarded_http,
+            false => return false,
+        };
+        let answer = http.get(url).send().await;
+        answer.is_ok_and(|response| response.status().is_success())
+    }
+
+    fn bot(&self, address: &BotAddress) -> Bot {
         let mut bots = self.bots.lock().unwrap_or_else(PoisonError::into_inner);
         if bots.len() >= MOST_ADDRESSES && !bots.contains_key(address) {
             bots.retain(|_, bot| Arc::strong_count(bot) > 1);
         }
-        Arc::clone(bots.entry(address.to_owned()).or_default())
+        Arc::clone(bots.entry(address.clone()).or_default())
     }
 }

@@ -15,6 +15,7 @@ use crate::domain::campaign::CampaignStatus;
 use crate::domain::ids::CallId;
 use crate::domain::outcome::condemns;
 use crate::utils::clock::Clock;
+use crate::utils::crash_points::crash_point;
 
 /// The fields of a webhook whose signature was verified, in the order of arrival.
 #[derive(Debug, Clone)]
@@ -74,9 +75,11 @@ impl Webhooks {
             return Ok(Instruction::None);
         };
         let is_over = matches!(event.kind, EventKind::End(_));
+        crash_point!("webhook.before_write");
         let call = match self.apply(webhook, &event, now).await? {
             // Also when it is known: the pause that follows may be what failed the first time.
             Disposition::Applied(call) | Disposition::Known(call) => {
+                crash_point!("webhook.after_write");
                 self.pause_if_condemned(&call, &event).await?;
                 call
             }
@@ -103,23 +106,29 @@ impl Webhooks {
     /// # Errors
     /// Those of the store.
     pub async fn rematch(&self) -> StoreResult<usize> {
-        const TRIES: i32 = 12;
         const BATCH: i64 = 50;
         let mut matched = 0;
-        for kept in self.store.unmatched_to_try(TRIES, BATCH).await? {
+        for kept in self.store.unmatched_to_try(BATCH).await? {
             let Some(hook) = Hook::parse(&kept.event) else {
                 continue;
             };
-            let event = webhook_event(hook, &kept.params, None, kept.received_at);
+            let event = webhook_event(hook, &kept.params, kept.dial, kept.received_at);
             let disposition = match event {
-                Some(event) => self.calls.apply(None, &event).await?,
-                None => Disposition::Unknown,
+                Some(event) => self.calls.apply(kept.call, &event).await,
+                None => Ok(Disposition::Unknown),
             };
-            if disposition == Disposition::Unknown {
-                self.store.unmatched_tried(&kept.id).await?;
-            } else {
-                self.store.unmatched_matched(&kept.id).await?;
-                matched += 1;
+            crash_point!("rematch.before_note");
+            match disposition {
+                Ok(Disposition::Unknown) => self.store.unmatched_tried(&kept.id).await?,
+                Ok(_) => {
+                    self.store.unmatched_matched(&kept.id).await?;
+                    matched += 1;
+                }
+                // One that cannot be applied must not keep the others from their turn.
+                Err(error) => {
+                    tracing::warn!(webhook = kept.id, %error, "a kept webhook was not applied");
+                    self.store.unmatched_tried(&kept.id).await?;
+                }
             }
         }
         Ok(matched)
@@ -140,6 +149,7 @@ impl Webhooks {
                 ..event.clone()
             };
             self.calls.apply(webhook.call, &machine).await?;
+            crash_point!("webhook.between_machine_and_event");
         }
         self.calls.apply(webhook.call, event).await
     }
@@ -159,6 +169,7 @@ impl Webhooks {
         if !campaign.is_some_and(|campaign| is_news(campaign.resumed_at)) {
             return Ok(());
         }
+        crash_point!("webhook.before_pausing");
         let change = StatusChange {
             to: CampaignStatus::Paused,
             by: "system",
@@ -185,10 +196,14 @@ impl Webhooks {
         let unmatched = Unmatched {
             id: key_of(webhook.hook, &webhook.params),
             event: webhook.hook.as_str().to_owned(),
+            call: webhook.call,
+            dial: webhook.dial,
             params: webhook.params.clone(),
             received_at: event.at,
         };
-        self.store.unmatched_keep(&unmatched).await
+        self.store.unmatched_keep(&unmatched).await?;
+        crash_point!("webhook.kept");
+        Ok(())
     }
 }
 

@@ -97,7 +97,7 @@ impl Hangup {
     }
 
     /// The row of a code; an unknown code is Plivo's code 0.
-    pub(super) fn of(code: u16) -> Self {
+    pub(crate) fn of(code: u16) -> Self {
         Self::known(code).unwrap_or(Self {
             code: 0,
             name: "Unknown",
@@ -108,7 +108,7 @@ impl Hangup {
     }
 
     /// The same cause, brought about by somebody else.
-    pub(super) fn by(self, source: &'static str) -> Self {
+    pub(crate) fn by(self, source: &'static str) -> Self {
         Self { source, ..self }
     }
 

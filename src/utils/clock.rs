@@ -50,20 +50,23 @@ impl Clock {
         (anchor.time + anchor.at.elapsed()).trunc_subsecs(3)
     }
 
-    /// Takes over the database's time, read within `round_trip`; half of the trip is taken as the answer's age. A reading that
-    /// took too long is ignored: the process may have been frozen while it travelled.
-    pub fn sync(&self, database_time: DateTime<Utc>, round_trip: Duration) {
+    /// Takes over the database's time, asked for at `asked` and answered just now; half of the trip is taken as the answer's age.
+    /// False, and ignored, when the trip took too long: the process may have been frozen meanwhile.
+    pub fn sync(&self, database_time: DateTime<Utc>, asked: Instant) -> bool {
+        let answered = Instant::now();
+        let round_trip = answered.saturating_duration_since(asked);
         if round_trip > LONGEST_ROUND_TRIP {
-            return;
+            return false;
         }
         let anchor = Anchor {
-            at: Instant::now(),
+            at: answered,
             time: database_time + round_trip / 2,
         };
         *self
             .anchor
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = anchor;
+        true
     }
 }
 
@@ -75,9 +78,12 @@ mod tests {
     fn it_follows_the_database_and_keeps_whole_milliseconds() {
         let clock = Clock::system();
         let hour_ahead = clock.now() + chrono::TimeDelta::hours(1);
-        clock.sync(hour_ahead, Duration::ZERO);
+        assert!(clock.sync(hour_ahead, Instant::now()));
         assert!(clock.now() >= hour_ahead);
         assert!(clock.now() < hour_ahead + chrono::TimeDelta::minutes(1));
         assert_eq!(clock.now().timestamp_subsec_micros() % 1000, 0);
+        let frozen = Instant::now() - LONGEST_ROUND_TRIP - Duration::from_millis(1);
+        assert!(!clock.sync(hour_ahead + chrono::TimeDelta::hours(9), frozen));
+        assert!(clock.now() < hour_ahead + chrono::TimeDelta::minutes(1));
     }
 }

@@ -2,5 +2,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod crash_points;
+pub mod leash;
 pub mod lifecycle;
 pub mod telemetry;

@@ -82,6 +82,128 @@ async fn a_few_failures_and_callees_who_do_not_answer_trip_nothing() {
     assert_eq!(progress["final"]["busy"], 56, "{progress}");
 }
 
+/// A condition that condemns every call pauses the campaign at once, burns nobody, and mended it goes on with everybody.
+async fn condemned(name: &str, broken: Value, mended: Value) {
+    let world = World::new(name, quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    let list = operator.list_of(0, 5).await;
+    world.simulator.patch_options(&broken).unwrap();
+    let campaign = operator.campaign(&list, json!({})).await;
+    let progress = operator.until_status(&campaign, "paused").await;
+    assert_eq!(total_of(&progress["final"]), 0, "burned: {progress}");
+    let path = format!("/v1/campaigns/{campaign}");
+    let paused = operator.get(&path).await.ok();
+    assert_eq!(paused["pausedBy"], "system");
+    let reason = paused["pauseReason"].as_str();
+    assert!(reason.is_some_and(|reason| !reason.is_empty()), "{paused}");
+    world.simulator.patch_options(&mended).unwrap();
+    operator.command(&campaign, "resume").await.ok();
+    let progress = operator.until_status(&campaign, "completed").await;
+    assert_eq!(progress["final"]["answered"], 5, "{progress}");
+    world.assert_each_dialed_once(5);
+    world.until_idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_id_that_is_refused_pauses_the_campaign() {
+    condemned(
+        "callerid",
+        json!({ "callerIds": ["+12025550177"] }),
+        json!({ "callerIds": [] }),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_are_refused_pause_the_campaign() {
+    let tokens = SimulatorOptions::default().auth_tokens;
+    condemned(
+        "token",
+        json!({ "authTokens": ["changed"] }),
+        json!({ "authTokens": tokens }),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_without_credit_pauses_the_campaign_at_once() {
+    let carrier = SimulatorOptions {
+        out_of_credit: true,
+        ..quick_carrier()
+    };
+    let world = World::new("credit", carrier).await;
+    let _container = world.container(&[]).await;
+    let (_, operator) = world
+        .client(json!({ "name": "Acme", "maxConcurrentCalls": 1 }))
+        .await;
+    let campaign = operator
+        .campaign(&operator.list_of(0, 20).await, json!({}))
+        .await;
+    let progress = operator.until_status(&campaign, "paused").await;
+    let path = format!("/v1/campaigns/{campaign}");
+    let paused = operator.get(&path).await.ok();
+    assert_eq!(paused["pausedBy"], "system");
+    let reason = paused["pauseReason"].as_str().unwrap();
+    assert!(reason.contains("1010"), "{reason}");
+    // The call that told us is spent, and perhaps one that was on its way.
+    assert!(total_of(&progress["final"]) <= 2, "{progress}");
+
+    let mended = json!({ "outOfCredit": false });
+    world.simulator.patch_options(&mended).unwrap();
+    operator.command(&campaign, "resume").await.ok();
+    let progress = operator.until_status(&campaign, "completed").await;
+    assert_adds_up(&progress);
+    let finals = nonzero(&progress["final"]);
+    assert!(finals["answered"] >= 18, "{progress}");
+    world.assert_each_dialed_once(20);
+    world.until_idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_campaign_of_a_suspended_client_is_paused_until_somebody_resumes_it() {
+    let world = World::new("suspended", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (client, operator) = world.client(json!({ "name": "Acme" })).await;
+    let slowly = json!({ "pacing": { "intervalMs": 50 } });
+    let campaign = operator
+        .campaign(&operator.list_of(0, 40).await, slowly)
+        .await;
+    until("it dials", async || world.simulator.stats().accepted >= 3).await;
+    let admin = world.admin();
+    let path = format!("/v1/clients/{client}");
+    let set = async |status: &str| {
+        let changed = admin.patch(&path, &json!({ "status": status })).await.ok();
+        assert_eq!(changed["status"], status);
+    };
+    let paused = async || {
+        admin.until_status(&campaign, "paused").await;
+        let paused = admin.get(&format!("/v1/campaigns/{campaign}")).await.ok();
+        assert_eq!(paused["pausedBy"], "system");
+        assert_eq!(paused["pauseReason"], "the client is suspended");
+    };
+    set("suspended").await;
+    let suspended_ms = now_ms();
+    paused().await;
+    world.until_idle().await;
+    let calls = world.simulator.calls();
+    let last = calls.iter().map(|call| call.requested_at_ms).max().unwrap();
+    assert!(last <= suspended_ms + 1000, "dialed on");
+    let dialed = world.simulator.stats().requests;
+    assert!(dialed < 40, "suspended too late");
+
+    // Resumed too soon, it dials nobody.
+    admin.command(&campaign, "resume").await.ok();
+    paused().await;
+    assert_eq!(world.simulator.stats().requests, dialed);
+    set("active").await;
+    admin.command(&campaign, "resume").await.ok();
+    let progress = admin.until_status(&campaign, "completed").await;
+    assert_eq!(progress["final"]["answered"], 40, "{progress}");
+    world.assert_each_dialed_once(40);
+    world.until_idle().await;
+}
+
 /// A daily window around this moment moved by `minutes`, an hour to each side.
 fn window(at: DateTime<Utc>, minutes: i64, time_zone: &str) -> Value {
     let clock = |time: DateTime<Utc>| time.format("%H:%M").to_string();

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::helpers::edge::{ADMIN, Answer, Edge, eventually, send};
+use crate::helpers::app::until;
+use crate::helpers::edge::{ADMIN, Answer, Edge, send};
 
 fn form(name: &'static str, file: impl Into<Vec<u8>>) -> Form {
     Form::new()
@@ -396,7 +397,7 @@ async fn a_half_sent_upload_is_never_usable_and_leaves_nothing() {
     let edge = Edge::start("lists-half").await;
     let (_, key) = edge.tenant("Acme").await;
     let stream = half_an_upload(&edge, &key, 5000).await;
-    eventually("some of it is written", async || {
+    until("some of it is written", async || {
         edge.count("plivo-list-data").await >= 1000
     })
     .await;
@@ -423,7 +424,7 @@ async fn a_half_sent_upload_is_never_usable_and_leaves_nothing() {
     assert_eq!(problem["errors"][0]["path"], "listId");
     assert_eq!(edge.count("plivoCampaign").await, 0);
     drop(stream);
-    eventually("nothing is left", async || nothing_is_left(&edge).await).await;
+    until("nothing is left", async || nothing_is_left(&edge).await).await;
 }
 
 #[tokio::test]
@@ -445,12 +446,12 @@ async fn a_stopping_process_gives_up_its_imports_cleanly() {
     let edge = Edge::start("lists-stopping").await;
     let (_, key) = edge.tenant("Acme").await;
     let mut stream = half_an_upload(&edge, &key, 3000).await;
-    eventually("some of it is written", async || {
+    until("some of it is written", async || {
         edge.count("plivo-list-data").await >= 1000
     })
     .await;
     edge.state.lifecycle.stop();
-    eventually("nothing is left", async || nothing_is_left(&edge).await).await;
+    until("nothing is left", async || nothing_is_left(&edge).await).await;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 503");
@@ -494,7 +495,7 @@ async fn an_import_that_was_taken_for_dead_stops_and_leaves_nothing() {
     let edge = Edge::start("lists-taken").await;
     let (_, key) = edge.tenant("Acme").await;
     let mut stream = half_an_upload(&edge, &key, 3000).await;
-    eventually("some of it is written", async || {
+    until("some of it is written", async || {
         edge.count("plivo-list-data").await >= 1000
     })
     .await;
@@ -507,7 +508,7 @@ async fn an_import_that_was_taken_for_dead_stops_and_leaves_nothing() {
         .await
         .unwrap();
     stream.shutdown().await.unwrap();
-    eventually("nothing is left", async || nothing_is_left(&edge).await).await;
+    until("nothing is left", async || nothing_is_left(&edge).await).await;
 }
 
 #[tokio::test]
@@ -543,7 +544,7 @@ async fn deleting_is_refused_while_a_campaign_needs_the_list() {
     edge.delete(&key, &path(&list))
         .await
         .problem(404, "not_found");
-    eventually("nothing is left", async || nothing_is_left(&edge).await).await;
+    until("nothing is left", async || nothing_is_left(&edge).await).await;
 }
 
 #[tokio::test]
@@ -600,16 +601,16 @@ async fn slow_uploads_hold_nobody_up_until_there_are_too_many() {
     for _ in 0..31 {
         slow.push(half_an_upload(&edge, &key, 10).await);
     }
-    eventually("they run", async || edge.count("plivo-list").await == 31).await;
+    until("they run", async || edge.count("plivo-list").await == 31).await;
     let quick = upload(&edge, &key, form("Quick", "number\n+14155550101\n")).await;
     quick.expect(201);
     slow.push(half_an_upload(&edge, &key, 10).await);
-    eventually("all run", async || edge.count("plivo-list").await == 33).await;
+    until("all run", async || edge.count("plivo-list").await == 33).await;
     let refused = upload(&edge, &key, form("More", "number\n+14155550101\n")).await;
     assert_eq!(refused.header("retry-after"), Some("15"));
     refused.problem(429, "too_many_requests");
     drop(slow);
-    eventually("there is room again", async || {
+    until("there is room again", async || {
         upload(&edge, &key, form("Third", "number\n+14155550101\n"))
             .await
             .status

@@ -108,6 +108,10 @@ async fn the_log_holds_nobodys_data() {
     secrets.push(key.created()["key"].as_str().unwrap().to_owned());
     secrets.push(operator.key().to_owned());
     secrets.extend(strangers(&world, &client).await);
+    let wrong = json!({ "callerIds": [SINGLE, SINGLE], "maxCallsPerMinute": STRANGER });
+    let path = format!("/v1/clients/{client}");
+    let reply = world.admin().patch(&path, &wrong).await;
+    reply.problem(422, "invalid");
 
     let list = import(&operator).await;
     let finished = campaigns(&world, &operator, &list).await;

@@ -2,15 +2,16 @@
 //! away nothing is let in and nobody is dialed, no webhook is answered 200 (promise P6), and everything goes on by itself
 //! when it is back.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ringmaster::services::store::embedded::EmbeddedMongo;
 use ringmaster::simulator::{EventKind, MsRange, SimulatorOptions};
 use serde_json::json;
 
 use crate::helpers::app::{ADMIN_KEY, Api, Reply, World, quick_carrier, until};
+use crate::helpers::judge::{assert_adds_up, now_ms};
 use crate::helpers::mongod::{TestDatabase, data_dir, mongod, process_id};
-use crate::helpers::process::{Served, assert_adds_up, signal};
+use crate::helpers::process::{Served, signal};
 use crate::helpers::proxy::{Proxy, Way};
 
 const CONTACTS: usize = 50;
@@ -25,7 +26,7 @@ async fn killed_and_started_again() {
     let case = Case::start("away-killed", proxy.uri()).await;
 
     signal(process_id(&server.uri()).await, "KILL").await;
-    let since = unix_ms();
+    let since = now_ms();
     // Waits for the end of the watchdog, which is that of the server.
     server.stop().await.unwrap();
     proxy.set(Way::Closed);
@@ -48,7 +49,7 @@ async fn frozen_and_thawed() {
     let case = Case::start("away-frozen", server.uri()).await;
     let pid = process_id(&server.uri()).await;
     signal(pid, "STOP").await;
-    case.is_away(unix_ms()).await;
+    case.is_away(now_ms()).await;
     signal(pid, "CONT").await;
     case.goes_on().await;
     drop(case);
@@ -61,7 +62,7 @@ async fn cut_off_by_a_network_that_swallows_everything() {
     let proxy = Proxy::start(through(&server)).await;
     let case = Case::start("away-swallowed", proxy.uri()).await;
     proxy.set(Way::Swallowed);
-    case.is_away(unix_ms()).await;
+    case.is_away(now_ms()).await;
     proxy.set(through(&server));
     case.goes_on().await;
     drop(case);
@@ -194,12 +195,8 @@ impl Case {
         assert_adds_up(&progress);
         let ready = self.process.admin().get("/health/ready").await;
         assert_eq!(ready.status, 200, "{}", ready.body);
-        let stats = self.world.simulator.stats();
-        assert_eq!(stats.duplicates, Default::default());
-        assert_eq!(stats.accepted, CONTACTS as u64);
-        assert_eq!(stats.unique_destinations, CONTACTS);
-        let active = self.operator.get("/v1/active-calls").await.ok();
-        assert_eq!(active["global"]["active"], 0, "{active}");
+        self.world.assert_each_dialed_once(CONTACTS);
+        self.world.until_idle().await;
     }
 }
 
@@ -223,9 +220,4 @@ fn is_unavailable(reply: Reply) {
     assert!((1..=60).contains(&seconds));
     let problem = reply.problem(503, "unavailable");
     assert!(!problem.to_string().contains(ADMIN_KEY));
-}
-
-fn unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_millis()).unwrap()
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use mongodb::bson::{self, Document, doc};
 use ringmaster::simulator::{MsRange, SimulatorOptions};
 use serde_json::{Value, json};
 
 use crate::helpers::app::{Api, World, quick_carrier, until};
 use crate::helpers::judge::{assert_adds_up, now_ms, total_of, until_passed};
+use crate::helpers::mongod;
 
 /// What promise P5 grants after the answer.
 const GRACE: Duration = Duration::from_secs(1);
@@ -195,6 +197,37 @@ async fn asking_twice_changes_nothing_and_the_impossible_names_the_status() {
         assert_names(&problem, "completed");
     }
     assert_eq!(operator.progress(&done).await["status"], "completed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resumed_before_its_time_a_campaign_waits_for_it_again() {
+    let world = World::new("early", quick_carrier()).await;
+    let _container = world.container(&[]).await;
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    let at = json!({ "scheduledAt": "2100-01-01T00:00:00Z" });
+    let campaign = operator
+        .campaign(&operator.list_of(0, 3).await, at.clone())
+        .await;
+    let paused = operator.command(&campaign, "pause").await.ok();
+    assert_eq!(paused["campaign"]["status"], "paused");
+    for _ in 0..2 {
+        let resumed = operator.command(&campaign, "resume").await.ok();
+        assert_eq!(resumed["campaign"]["status"], "scheduled");
+        assert_eq!(resumed["campaign"]["scheduledAt"], at["scheduledAt"]);
+    }
+    let progress = operator.progress(&campaign).await;
+    assert_eq!(progress["waitingFor"], "schedule");
+    assert_eq!(world.simulator.stats().requests, 0);
+
+    // Its time comes.
+    let client = mongod::client(&world.database.uri).await;
+    let campaigns = client.database(&world.database.name);
+    let campaigns = campaigns.collection::<Document>("plivoCampaign");
+    let come = doc! { "$set": { "scheduledAt": bson::DateTime::now() } };
+    campaigns.update_one(doc! {}, come).await.unwrap();
+    operator.until_status(&campaign, "completed").await;
+    world.assert_each_dialed_once(3);
+    world.until_idle().await;
 }
 
 #[track_caller]

@@ -10,6 +10,7 @@ use crate::domain::campaign::CallSettings;
 use crate::domain::ids::{CallId, CampaignId, ClientId};
 use crate::domain::outcome::{Outcome, SkipReason};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::web_address::parse_warmup;
 use crate::error::FieldFault;
 use crate::services::single_calls::{NewCall, rendered};
 
@@ -68,6 +69,9 @@ impl CallIn {
                     .map(|(path, reason)| FieldFault::at(format!("answer.{path}"), reason)),
             );
         });
+        if let Some(Err(reason)) = self.warmup_url.as_deref().map(parse_warmup) {
+            faults.push(FieldFault::at("warmupUrl", reason));
+        }
         if self
             .time_limit_seconds
             .is_some_and(|limit| !(1..=86_400).contains(&limit))

@@ -11,6 +11,7 @@ use crate::domain::list::ContactList;
 use crate::domain::pacing::Pacing;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::retry::RetryPolicy;
+use crate::domain::web_address::parse_warmup;
 use crate::domain::window::Window;
 
 /// Longest name of a campaign, in characters.
@@ -93,6 +94,11 @@ pub(super) fn faults_of(
             fault("fromNumber", "is not one of the client's caller IDs");
         }
         Ok(_) => {}
+    }
+    if let Some(url) = &new.calls.warmup_url
+        && let Err(reason) = parse_warmup(url)
+    {
+        fault("warmupUrl", &reason);
     }
     if new.max_concurrent == Some(0) {
         fault("maxConcurrentCalls", "must be at least 1");

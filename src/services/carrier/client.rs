@@ -1,55 +1,31 @@
 //! Plivo's Call API. Nothing here retries: whether asking again is safe is for the callers to know.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use reqwest::{Method, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
-use url::Url;
+use serde_json::Value;
 
+use super::plivo_dial;
 use super::plivo_event;
 use super::sealed_body::SealedBody;
 use super::{CallRecord, DialError, DialRequest, LiveCall, LookupError, Sighting};
 use crate::config;
-use crate::domain::campaign::MachineDetection;
 use crate::domain::phone::PhoneNumber;
 
 /// How long the carrier may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// How long connecting may take.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
-/// Plivo's own defaults retry no 5xx (REFERENCE section 0, 3): ask for five retries of time-outs and 5xx.
-const CALLBACK_RETRIES: &str = "rc=5&rp=ct,rt,5xx";
-
-/// The addresses that one dial is called back at. Each carries our ids, so that a webhook finds its call even when the
-/// carrier's answer to the dial request was lost.
-#[derive(Debug, Clone)]
-pub struct CallbackUrls {
-    base: Url,
-    query: String,
-}
-
-impl CallbackUrls {
-    /// The addresses under `base`, with `parameters` of `[A-Za-z0-9_-]` only (the signature's common subset, REFERENCE section 4).
-    #[must_use]
-    pub fn new(base: &Url, parameters: &[(&str, String)]) -> Self {
-        let query = parameters
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect::<Vec<_>>()
-            .join("&");
-        Self {
-            base: base.clone(),
-            query,
-        }
-    }
-
-    fn url(&self, hook: &str) -> String {
-        let base = self.base.as_str().trim_end_matches('/');
-        format!("{base}/plivo/{hook}?{}#{CALLBACK_RETRIES}", self.query)
-    }
-}
+/// Connections are not used again after so long: one that the carrier closes just then would make a dial ambiguous.
+const IDLE_TIME: Duration = Duration::from_secs(15);
+/// The system gives a connection up when what was sent on it is not confirmed for so long: bytes of a dial request that
+/// left us must not arrive much later, when the campaign was paused or the call given up.
+const UNHEARD_TIME: Duration = Duration::from_secs(2);
+/// Questions are at least so far apart: 200 in 5 s of the 300 requests that Plivo allows, the rest is for dialing and hanging up.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(25);
 
 /// A client of one Plivo account.
 #[derive(Debug, Clone)]
@@ -58,6 +34,8 @@ pub struct PlivoClient {
     account: String,
     auth_id: String,
     token: SecretString,
+    /// When the next question may be asked.
+    next_question: Arc<Mutex<Instant>>,
 }
 
 impl PlivoClient {
@@ -73,6 +51,8 @@ impl PlivoClient {
             .redirect(reqwest::redirect::Policy::none())
             .http1_only()
             .pool_max_idle_per_host(32)
+            .pool_idle_timeout(IDLE_TIME)
+            .tcp_user_timeout(UNHEARD_TIME)
             .user_agent(concat!("ringmaster/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let auth_id = settings.auth_id.clone().unwrap_or_default();
@@ -81,6 +61,7 @@ impl PlivoClient {
             http,
             account: format!("{base}/v1/Account/{auth_id}"),
             auth_id,
+            next_question: Arc::new(Mutex::new(Instant::now())),
             token: settings
                 .auth_tokens
                 .first()
@@ -98,7 +79,8 @@ impl PlivoClient {
         request: &DialRequest,
         deadline: Instant,
     ) -> Result<String, DialError> {
-        let (body, seal) = SealedBody::new(dial_body(request).to_string().into_bytes(), deadline);
+        let (body, seal) =
+            SealedBody::new(plivo_dial::body(request).to_string().into_bytes(), deadline);
         let sent = self
             .request(Method::POST, "/Call/")
             .header(reqwest::header::CONTENT_TYPE, "application/json")
@@ -107,13 +89,17 @@ impl PlivoClient {
             .await;
         let response = match sent {
             Ok(response) => response,
-            Err(_) if !seal.is_broken() => {
-                return Err(DialError::NotSent("no connection, or not in time"));
+            Err(error) if !seal.is_broken() => {
+                return Err(if error.is_connect() {
+                    DialError::NotSent("no connection")
+                } else {
+                    DialError::Late
+                });
             }
             Err(error) if error.is_timeout() => return Err(DialError::Ambiguous("time-out")),
             Err(_) => return Err(DialError::Ambiguous("connection lost")),
         };
-        dial_answer(response).await
+        plivo_dial::answer(response).await
     }
 
     /// Hangs up a live call, or cancels a queued one. True when the carrier did, false when it knows of none.
@@ -234,8 +220,23 @@ impl PlivoClient {
         })
     }
 
+    /// Waits for the turn of a question.
+    async fn turn(&self) {
+        let at = {
+            let mut next = self
+                .next_question
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let at = (*next).max(Instant::now());
+            *next = at + BETWEEN_QUESTIONS;
+            at
+        };
+        tokio::time::sleep_until(at.into()).await;
+    }
+
     /// The JSON answer; `None` for 404.
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<Value>, LookupError> {
+        self.turn().await;
         let response = self
             .send(self.request(Method::GET, path).query(query))
             .await?;
@@ -290,135 +291,9 @@ fn live_call(value: &Value, uuid: &str) -> LiveCall {
     }
 }
 
-fn dial_body(request: &DialRequest) -> Value {
-    let urls = &request.callbacks;
-    let mut body = json!({
-        "from": request.from.as_str(),
-        "to": request.to.as_str(),
-        "answer_url": urls.url("answer-url"),
-        "answer_method": "POST",
-        "ring_url": urls.url("ring-url"),
-        "ring_method": "POST",
-        // Without it Plivo sends the hangup to answer_url.
-        "hangup_url": urls.url("hangup-url"),
-        "hangup_method": "POST",
-        "fallback_url": urls.url("fallback-url"),
-        "fallback_method": "POST",
-    });
-    if let Some(detection) = request.machine_detection {
-        body["machine_detection"] = match detection {
-            MachineDetection::Continue => "true".into(),
-            MachineDetection::Hangup => "hangup".into(),
-        };
-        body["machine_detection_url"] = urls.url("machine-url").into();
-        body["machine_detection_method"] = "POST".into();
-    }
-    if let Some(limit) = request.time_limit_s {
-        body["time_limit"] = limit.into();
-    }
-    if let Some(timeout) = request.ring_timeout_s {
-        body["ring_timeout"] = timeout.into();
-    }
-    body
-}
-
-async fn dial_answer(response: Response) -> Result<String, DialError> {
-    let status = response.status();
-    if status.is_server_error() {
-        return Err(DialError::Ambiguous("server error"));
-    }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        let seconds = response
-            .headers()
-            .get(reqwest::header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok());
-        return Err(DialError::Throttled {
-            retry_after: seconds.map(Duration::from_secs),
-        });
-    }
-    let body = response.bytes().await;
-    if status.is_success() {
-        let answer: Value = body
-            .ok()
-            .and_then(|body| serde_json::from_slice(&body).ok())
-            .unwrap_or_default();
-        return request_uuid(&answer).ok_or(DialError::Ambiguous("accepted without an id"));
-    }
-    let text = body
-        .map(|body| String::from_utf8_lossy(&body).to_lowercase())
-        .unwrap_or_default();
-    Err(refused(status.as_u16(), &text))
-}
-
-/// Plivo answers one id as a text, several (bulk) as an array.
-fn request_uuid(answer: &Value) -> Option<String> {
-    let id = answer.get("request_uuid")?;
-    let id = id.as_array().map_or(Some(id), |ids| ids.first())?;
-    id.as_str().filter(|id| !id.is_empty()).map(str::to_owned)
-}
-
-/// What a 4xx answer (its text in lower case) means. The texts are Plivo's (REFERENCE section 1, errors).
-fn refused(status: u16, text: &str) -> DialError {
-    let says = |words: &str| text.contains(words);
-    match status {
-        401 => DialError::Condemned("the carrier refuses our credentials"),
-        402 => DialError::Condemned("the carrier account has no credit"),
-        403 if says("concurren") => DialError::Throttled { retry_after: None },
-        403 if says("credit") || says("balance") => {
-            DialError::Condemned("the carrier account has no credit")
-        }
-        404 | 405 => {
-            DialError::Condemned("the carrier does not know our account or its address is wrong")
-        }
-        400 if says("from parameter") || says("from number") || says("caller id") => {
-            DialError::Condemned("the carrier refuses the caller ID")
-        }
-        400 if says("answer_url") || says("ring_url") || says("hangup_url") => {
-            DialError::Condemned("the carrier refuses our callback address")
-        }
-        status => DialError::Refused {
-            status,
-            destination: says("to parameter") || says("destination") || says("to number"),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refusal_is_read_for_what_it_condemns() {
-        assert_eq!(
-            refused(401, "unauthorized"),
-            DialError::Condemned("the carrier refuses our credentials")
-        );
-        assert!(matches!(
-            refused(
-                400,
-                "from parameter is invalid. it is not associated with your account"
-            ),
-            DialError::Condemned(_)
-        ));
-        assert_eq!(
-            refused(403, "concurrency limit breached"),
-            DialError::Throttled { retry_after: None }
-        );
-        assert_eq!(
-            refused(400, "to parameter is invalid"),
-            DialError::Refused {
-                status: 400,
-                destination: true
-            }
-        );
-        assert_eq!(
-            refused(403, "geo permission"),
-            DialError::Refused {
-                status: 403,
-                destination: false
-            }
-        );
-    }
 
     #[test]
     fn an_id_that_is_not_plain_never_becomes_a_path() {
@@ -429,25 +304,5 @@ mod tests {
             call_path("9834029e-58b6").as_deref(),
             Some("/Call/9834029e-58b6/")
         );
-    }
-
-    #[test]
-    fn one_id_or_the_first_of_many() {
-        assert_eq!(
-            request_uuid(&json!({"request_uuid": "a"})).as_deref(),
-            Some("a")
-        );
-        assert_eq!(
-            request_uuid(&json!({"request_uuid": ["a", "b"]})).as_deref(),
-            Some("a")
-        );
-        for none in [
-            json!({}),
-            json!({"request_uuid": ""}),
-            json!({"request_uuid": []}),
-            json!({"request_uuid": 7}),
-        ] {
-            assert_eq!(request_uuid(&none), None);
-        }
     }
 }

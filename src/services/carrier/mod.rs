@@ -1,6 +1,7 @@
 //! The only module that knows Plivo: its API, its webhooks' form, its signatures and its XML.
 
 pub mod client;
+pub mod plivo_dial;
 pub mod plivo_event;
 pub mod plivo_signature;
 pub mod plivo_xml;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::domain::call::Call;
 use crate::domain::call_event::EndFacts;
 use crate::domain::campaign::MachineDetection;
 use crate::domain::phone::PhoneNumber;
@@ -23,8 +25,8 @@ pub struct DialRequest {
     pub from: PhoneNumber,
     /// Destination.
     pub to: PhoneNumber,
-    /// Where it calls back, without and with our parameters; see [`client::CallbackUrls`].
-    pub callbacks: client::CallbackUrls,
+    /// Where it calls back, without and with our parameters; see [`plivo_dial::CallbackUrls`].
+    pub callbacks: plivo_dial::CallbackUrls,
     /// Answering-machine detection.
     pub machine_detection: Option<MachineDetection>,
     /// Longest answered time, seconds.
@@ -36,9 +38,12 @@ pub struct DialRequest {
 /// Why a dial request did not bring a call, and above all: whether the carrier may have dialed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
-    /// Not a byte of the request's body left us: certainly not dialed.
+    /// The carrier could not be reached, so not a byte of the request's body left us: certainly not dialed.
     #[error("the dial request did not leave: {0}")]
     NotSent(&'static str),
+    /// The body was not sent in the time that was allowed: certainly not dialed.
+    #[error("the dial request was not sent in time")]
+    Late,
     /// The carrier is too busy with us: certainly not dialed.
     #[error("the carrier throttles us")]
     Throttled {
@@ -92,8 +97,10 @@ pub struct LiveCall {
 pub struct CallRecord {
     /// The call's id.
     pub call_uuid: String,
-    /// Caller ID, digits only.
-    pub from: Option<String>,
+    /// Caller ID, digits only; empty where the record does not tell it.
+    pub from: String,
+    /// Destination, digits only; empty where the record does not tell it.
+    pub to: String,
     /// When it was begun, UTC.
     pub initiated_at: Option<DateTime<Utc>>,
     /// How it ended.
@@ -111,4 +118,26 @@ pub enum Sighting {
     Ended(Box<CallRecord>),
     /// The carrier knows of no such call (yet: records are written with a delay).
     Nothing,
+}
+
+impl Sighting {
+    /// Whether what the carrier knows may be `call`: caller ID, destination and time (not before `since`) must fit, where the
+    /// carrier tells them. Its filter by destination also finds numbers that only begin with ours.
+    #[must_use]
+    pub fn may_be(&self, call: &Call, since: DateTime<Utc>) -> bool {
+        let fits = |told: &str, ours: &PhoneNumber| told.is_empty() || told == ours.digits();
+        match self {
+            Self::Queued(found) | Self::Live(found) => {
+                fits(&found.from, &call.from) && fits(&found.to, &call.to)
+            }
+            Self::Ended(record) => {
+                fits(&record.from, &call.from)
+                    && fits(&record.to, &call.to)
+                    && record
+                        .initiated_at
+                        .is_none_or(|initiated| initiated >= since)
+            }
+            Self::Nothing => false,
+        }
+    }
 }

@@ -155,10 +155,14 @@ pub fn call_record(record: &Value) -> Option<CallRecord> {
         hangup_source: text("hangup_source").map(str::to_owned),
         failure_reason: None,
     };
-    let from = text("from_number").map(|number| number.trim_start_matches('+').to_owned());
+    let digits = |name: &str| {
+        let number = text(name).unwrap_or_default();
+        number.trim_start_matches('+').to_owned()
+    };
     Some(CallRecord {
         call_uuid,
-        from,
+        from: digits("from_number"),
+        to: digits("to_number"),
         initiated_at: text("initiation_time").and_then(offset_time),
         end,
     })

@@ -13,6 +13,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::utils::crash_points::crash_point;
+
 const SEALED: u8 = 0;
 const TAKEN: u8 = 1;
 const EXPIRED: u8 = 2;
@@ -74,6 +76,7 @@ impl Body for SealedBody {
             return Poll::Ready(Some(Err(Expired)));
         }
         self.state.store(TAKEN, Ordering::SeqCst);
+        crash_point!("send.body_taken");
         Poll::Ready(Some(Ok(Frame::data(content))))
     }
 

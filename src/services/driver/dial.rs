@@ -16,9 +16,7 @@ use crate::services::slots::Limits;
 use crate::services::store::calls::{ATTEMPT_INDEX, SLOTS_INDEX};
 use crate::services::store::campaigns::StatusChange;
 use crate::services::store::{StoreError, StoreResult};
-
-/// Limits that were read longer ago than this when the slots were taken are read again: the process may have been frozen.
-const LIMITS_AGE: Duration = Duration::from_secs(1);
+use crate::utils::crash_points::crash_point;
 
 /// An intent that was written.
 struct Claimed {
@@ -63,7 +61,7 @@ impl Driver {
         let Some(permit) = self.noting("rate", take).await? else {
             return Ok(Step::Over);
         };
-        match self.claim_now(campaign.epoch, &next).await {
+        match self.claim_now(&next).await {
             Ok(Some((campaign, claimed))) => self.guard_and_send(&campaign, claimed).await,
             Ok(None) => {
                 parts.pacer.give_back(permit).await?;
@@ -104,34 +102,62 @@ impl Driver {
 
     /// Claims with everything read anew: the wait for the permit may have been long, and meanwhile the campaign may have been
     /// paused, its window may have closed, limits may have been lowered. `None` when it may not be (or somebody was faster).
-    async fn claim_now(&self, epoch: i64, next: &Next) -> StoreResult<Option<(Campaign, Claimed)>> {
-        let read_at = Instant::now();
-        let Some(campaign) = self
-            .ours()
-            .await?
-            .filter(|campaign| campaign.epoch == epoch)
-        else {
+    async fn claim_now(&self, next: &Next) -> StoreResult<Option<(Campaign, Claimed)>> {
+        let Some((campaign, client)) = self.allowed(next).await? else {
             return Ok(None);
         };
-        let now = self.parts.clock.now();
-        let is_closed = self.closed_window(&campaign, next, now).await?.is_some();
-        if is_closed || is_expired(&campaign, now) {
+        // Somebody else may have moved the campaign on, or a new primary may not know yet how far it is.
+        if let Next::Contact(contact) = next
+            && campaign.current_index != seq(contact)
+        {
             return Ok(None);
         }
-        let Some(client) = self.client(&campaign).await? else {
-            return Ok(None);
-        };
         let Some(slots) = self.parts.slots.choose(&limits(&campaign, &client)).await? else {
             return Ok(None);
         };
         let Some(claimed) = self.claim(&campaign, next, slots).await? else {
             return Ok(None);
         };
-        if read_at.elapsed() > LIMITS_AGE {
-            self.take_back(&claimed).await?;
+        match self.confirmed(next).await {
+            Ok(Some(campaign)) => Ok(Some((campaign, claimed))),
+            Ok(None) => {
+                tracing::info!(callId = %claimed.call.id, "claim taken back: limits, window or driver changed meanwhile");
+                self.take_back(&claimed).await?;
+                Ok(None)
+            }
+            Err(error) => {
+                self.take_back(&claimed).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks once more at all that allows the dial, after the slots were taken. Whoever chose its slots under a limit that was
+    /// lowered meanwhile, or was frozen in between, finds out here: of all the calls of a scope, the one that came last sees
+    /// all the others, so that together they never exceed the limit (promise P1).
+    async fn confirmed(&self, next: &Next) -> StoreResult<Option<Campaign>> {
+        let Some((campaign, client)) = self.allowed(next).await? else {
+            return Ok(None);
+        };
+        let is_within = self
+            .parts
+            .slots
+            .is_within(&limits(&campaign, &client))
+            .await?;
+        Ok(is_within.then_some(campaign))
+    }
+
+    /// The campaign and its client as they are now, if they allow the next dial at this time.
+    async fn allowed(&self, next: &Next) -> StoreResult<Option<(Campaign, Client)>> {
+        let Some(campaign) = self.ours().await? else {
+            return Ok(None);
+        };
+        let now = self.parts.clock.now();
+        if is_expired(&campaign, now) || self.is_closed(&campaign, next, now).await? {
             return Ok(None);
         }
-        Ok(Some((campaign, claimed)))
+        let client = self.client(&campaign).await?;
+        Ok(client.map(|client| (campaign, client)))
     }
 
     /// Writes the intent: the claim, the slots and the limit check in one write.
@@ -151,7 +177,9 @@ impl Driver {
         match next {
             Next::Contact(contact) => {
                 let call = intent::of_contact(parts, campaign, contact, slots, lease);
+                crash_point!("dial.before_intent");
                 parts.store.call_insert(&call).await?;
+                crash_point!("dial.after_intent");
                 Ok(Some(claimed(call, Some(seq(contact)))))
             }
             Next::Due(waiting) if waiting.status == CallStatus::Waiting => {
@@ -163,13 +191,17 @@ impl Driver {
                 let Some(mut call) = rearm(waiting, slots, dialer, parts.calls.deadlines()) else {
                     return Ok(None);
                 };
+                crash_point!("redial.before_intent");
                 let is_ours = parts.store.call_replace(waiting, &call).await?;
+                crash_point!("redial.after_intent");
                 call.version = waiting.version + 1;
                 Ok(is_ours.then(|| claimed(call, None)))
             }
             Next::Due(ended) => {
                 let call = intent::next_attempt(parts, campaign, ended, slots, lease);
+                crash_point!("retry.before_intent");
                 let is_ours = parts.store.call_insert_next(ended, &call).await?;
+                crash_point!("retry.after_intent");
                 Ok(is_ours.then(|| claimed(call, None)))
             }
         }
@@ -178,6 +210,7 @@ impl Driver {
     /// The guard, then the request on its way as work of its own, so that a slow carrier does not hold the next contact up.
     async fn guard_and_send(&mut self, campaign: &Campaign, claimed: Claimed) -> StoreResult<Step> {
         let guarded_at = Instant::now();
+        crash_point!("dial.before_guard");
         match self
             .parts
             .store
@@ -191,10 +224,11 @@ impl Driver {
             }
             Err(error) => {
                 // Whether the guard was passed is unknown, but nothing was sent.
-                self.withdraw(&claimed.call).await?;
+                self.take_back(&claimed).await?;
                 return Err(error);
             }
         }
+        crash_point!("dial.after_guard");
         self.waiting = None;
         let Claimed {
             call, intended_at, ..
@@ -217,27 +251,23 @@ impl Driver {
         Ok(Step::Did)
     }
 
-    /// Not to be sent after all: a contact that was never claimed before is pending again, any other waits to be dialed.
+    /// Not to be sent after all: the contact waits to be dialed. Its call is never removed: another driver may have passed over the
+    /// contact because of it, and it would be lost (promise P3).
     async fn take_back(&self, claimed: &Claimed) -> StoreResult<()> {
-        if claimed.seq.is_some() && self.parts.store.call_remove_unsent(&claimed.call).await? {
-            self.parts.wake.ring();
-            return Ok(());
-        }
-        self.withdraw(&claimed.call).await
-    }
-
-    async fn withdraw(&self, call: &Call) -> StoreResult<()> {
+        crash_point!("take_back.before");
         let now = self.parts.clock.now();
-        self.parts
-            .calls
-            .withdraw(call.id, call.dial, now)
-            .await
-            .map(drop)
+        // A lost race means that somebody else took it back already.
+        self.parts.calls.withdraw_seen(&claimed.call, now).await?;
+        crash_point!("take_back.after");
+        Ok(())
     }
 
     /// The contact at `currentIndex` has a call already. If that is a first dial of our epoch or an older one, nothing was
     /// sent for it: a driver died, or the answer to its write was lost, before the guard (which would have moved the index). It is
     /// taken back and dialed again as due. Any other call speaks for its contact. Either way the contact is passed over.
+    ///
+    /// The index moves first: only the write that moves it proves that no guard did, not the index that was read. Should
+    /// this process die in between, the reconciler takes the call back.
     async fn claimed_already(&mut self, campaign: &Campaign, next: &Next) -> StoreResult<Step> {
         let Next::Contact(contact) = next else {
             return Ok(Step::Did);
@@ -247,22 +277,19 @@ impl Driver {
         let Some(found) = found else {
             return Ok(Step::Did);
         };
-        let is_unsent = found.status == CallStatus::Dialing
+        let index = seq(contact);
+        crash_point!("claimed_already.before_passing_over");
+        let is_unsent = store
+            .campaign_pass_over(&self.lease, index, index + 1)
+            .await?
+            && found.status == CallStatus::Dialing
             && found.dial == 1
             && found.epoch <= self.lease.epoch;
-        if is_unsent
-            && !self
-                .parts
-                .calls
-                .withdraw_seen(&found, self.parts.clock.now())
-                .await?
-        {
-            return Ok(Step::Did);
+        if is_unsent {
+            crash_point!("claimed_already.before_withdraw");
+            let now = self.parts.clock.now();
+            self.parts.calls.withdraw_seen(&found, now).await?;
         }
-        let index = campaign.current_index;
-        store
-            .campaign_pass_over(&self.lease, index, index + 1)
-            .await?;
         Ok(Step::Did)
     }
 
@@ -285,6 +312,7 @@ impl Driver {
             self.take_back(&claimed).await?;
             return Ok(Step::Over);
         }
+        crash_point!("bot_not_ready.before_end");
         let (calls, reason) = (&self.parts.calls, "bot_not_ready");
         calls
             .end(

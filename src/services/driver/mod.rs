@@ -11,16 +11,21 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
+use next::Next;
+
 use super::breaker;
+use super::intent;
 use super::parts::Parts;
 use super::store::StoreResult;
 use super::store::campaigns::Lease;
 use crate::domain::campaign::{Campaign, CampaignStatus};
 use crate::domain::contact::Contact;
+use crate::domain::outcome::SkipReason;
 use crate::utils::backoff;
+use crate::utils::crash_points::crash_point;
 
 /// Longest sleep of a driver: then it looks at its campaign again.
 const LONGEST_NAP: Duration = Duration::from_secs(15);
@@ -32,6 +37,9 @@ const SHORTEST_NAP: Duration = Duration::from_millis(5);
 const BREAKER_POLL: Duration = Duration::from_secs(1);
 /// A wait this long is shown in the progress.
 const NOTEWORTHY: Duration = Duration::from_secs(1);
+/// For so long after the database failed calls may still end for want of an answer to their webhooks (Plivo delivers again
+/// for 55 s at most).
+const AFTERMATH: TimeDelta = TimeDelta::seconds(60);
 /// Pause after the database failed.
 const DATABASE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -61,6 +69,8 @@ pub(super) struct Driver {
     stop: CancellationToken,
     contacts: VecDeque<Contact>,
     looked_at_breaker: Instant,
+    /// Ends before this time are not the campaign's fault: its webhooks could not be taken.
+    troubled_until: Option<DateTime<Utc>>,
     waiting: Option<Waiting>,
 }
 
@@ -72,6 +82,7 @@ impl Driver {
             stop,
             contacts: VecDeque::new(),
             looked_at_breaker: Instant::now(),
+            troubled_until: None,
             waiting: None,
         }
     }
@@ -93,6 +104,7 @@ impl Driver {
                     self.stop.run_until_cancelled(waiter.wait(nap)).await;
                 }
                 Err(error) => {
+                    self.note_trouble();
                     tracing::warn!(campaignId = %self.lease.campaign, %error, "a step failed");
                     let pause = backoff::exponential(DATABASE_PAUSE, failures, LONGEST_NAP);
                     failures += 1;
@@ -107,6 +119,7 @@ impl Driver {
 
     async fn step(&mut self) -> StoreResult<Step> {
         if self.parts.heartbeat.is_fenced() {
+            self.note_trouble();
             return Ok(Step::Wait("database", DATABASE_PAUSE));
         }
         let Some(campaign) = self.ours().await? else {
@@ -122,6 +135,13 @@ impl Driver {
         let Some(next) = self.next(&campaign, now).await? else {
             return self.finish_or_wait(&campaign, now).await;
         };
+        if let Next::Contact(contact) = &next
+            && campaign.calls.answer.render(contact).is_silent()
+        {
+            let call = intent::skipped(&campaign, contact, SkipReason::Invalid, now);
+            self.pass_over(&campaign, &[call]).await?;
+            return Ok(Step::Did);
+        }
         if let Some(step) = self.closed_window(&campaign, &next, now).await? {
             return Ok(step);
         }
@@ -149,7 +169,9 @@ impl Driver {
     async fn finish_or_wait(&self, campaign: &Campaign, now: DateTime<Utc>) -> StoreResult<Step> {
         let store = &self.parts.store;
         if !store.call_any_open(campaign.id).await? {
+            crash_point!("complete.before");
             if store.campaign_complete(&self.lease, campaign).await? {
+                crash_point!("complete.after");
                 tracing::info!(campaignId = %campaign.id, "campaign completed");
                 return Ok(Step::Over);
             }
@@ -157,8 +179,16 @@ impl Driver {
         }
         let first = store.call_first_waiting(campaign.id).await?;
         let due = first.and_then(|call| call.retry_at);
-        let wait = due.map_or(IDLE_POLL, |due| until(due, now));
-        Ok(Step::Wait("retry", wait.min(IDLE_POLL)))
+        let wait = match due.map(|due| until(due, now)) {
+            Some(wait) if store.call_any_in_flight(campaign.id).await? => wait.min(IDLE_POLL),
+            Some(wait) => wait,
+            None => IDLE_POLL,
+        };
+        Ok(Step::Wait("retry", wait))
+    }
+
+    fn note_trouble(&mut self) {
+        self.troubled_until = Some(self.parts.clock.now() + AFTERMATH);
     }
 
     /// What is left of the pause between two calls of the campaign.
@@ -175,8 +205,10 @@ impl Driver {
             return Ok(false);
         }
         self.looked_at_breaker = Instant::now();
-        let threshold = self.parts.failed_rate_percent;
-        breaker::check(&self.parts.store, campaign, &self.lease, threshold).await
+        // Calls that the database's absence spoiled say nothing about the campaign.
+        let since = campaign.resumed_at.max(self.troubled_until);
+        let rule = (self.parts.failed_rate_percent, since);
+        breaker::check(&self.parts.store, campaign, &self.lease, rule).await
     }
 
     /// Carries `work` out; once it lasts, the progress page is told that the campaign waits for `reason`.
@@ -185,8 +217,8 @@ impl Driver {
         if let Ok(done) = tokio::time::timeout(NOTEWORTHY, &mut work).await {
             return done;
         }
-        self.note_waiting(reason, NOTEWORTHY).await;
-        work.await
+        // Side by side: the work may hold what others wait for, and must go on whatever the database does.
+        tokio::join!(self.note_waiting(reason, NOTEWORTHY), work).1
     }
 
     /// Tells the progress page what the campaign waits for, once the wait lasts: a short one is nobody's business.

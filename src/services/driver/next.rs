@@ -7,9 +7,10 @@ use crate::domain::call::{Call, CallStatus};
 use crate::domain::campaign::Campaign;
 use crate::domain::contact::Contact;
 use crate::domain::outcome::SkipReason;
-use crate::domain::window::{WindowState, WindowZone};
+use crate::domain::window::{Window, WindowState, WindowZone};
 use crate::services::intent;
 use crate::services::store::{StoreError, StoreResult};
+use crate::utils::crash_points::crash_point;
 
 /// Contacts read at once.
 const READ_AHEAD: u32 = 200;
@@ -86,11 +87,7 @@ impl Driver {
         let Some(window) = &campaign.window else {
             return Ok(None);
         };
-        let zone = match next {
-            Next::Contact(contact) => contact.time_zone,
-            Next::Due(call) => self.zone_of(campaign, call).await?,
-        };
-        let step = match (window.state(zone, now), next) {
+        let step = match (self.window_state(window, campaign, next, now).await?, next) {
             (WindowState::Open { .. }, _) => return Ok(None),
             // The same clock for everybody: nobody else could be dialed either.
             (WindowState::Closed { opens_at }, _) if window.time_zone != WindowZone::Contact => {
@@ -117,6 +114,35 @@ impl Driver {
             }
         };
         Ok(Some(step))
+    }
+
+    /// Whether a calling window forbids the dial now.
+    pub(super) async fn is_closed(
+        &self,
+        campaign: &Campaign,
+        next: &Next,
+        now: DateTime<Utc>,
+    ) -> StoreResult<bool> {
+        let Some(window) = &campaign.window else {
+            return Ok(false);
+        };
+        let state = self.window_state(window, campaign, next, now).await?;
+        Ok(!matches!(state, WindowState::Open { .. }))
+    }
+
+    async fn window_state(
+        &self,
+        window: &Window,
+        campaign: &Campaign,
+        next: &Next,
+        now: DateTime<Utc>,
+    ) -> StoreResult<WindowState> {
+        let zone = match next {
+            _ if window.time_zone != WindowZone::Contact => None,
+            Next::Contact(contact) => contact.time_zone,
+            Next::Due(call) => self.zone_of(campaign, call).await?,
+        };
+        Ok(window.state(zone, now))
     }
 
     async fn zone_of(
@@ -146,9 +172,10 @@ impl Driver {
     }
 
     /// Writes calls that are not dialed, then moves on past their contacts.
-    async fn pass_over(&self, campaign: &Campaign, calls: &[Call]) -> StoreResult<()> {
+    pub(super) async fn pass_over(&self, campaign: &Campaign, calls: &[Call]) -> StoreResult<()> {
         let store = &self.parts.store;
         store.call_insert_undialed(calls).await?;
+        crash_point!("undialed.before_passing_over");
         let to = campaign.current_index + i64::try_from(calls.len()).unwrap_or(0);
         store
             .campaign_pass_over(&self.lease, campaign.current_index, to)

@@ -12,6 +12,7 @@ use crate::domain::list::{ContactList, ListStatus, name_fault};
 use crate::domain::phone::CountryCode;
 use crate::services::idempotency::FormSaid;
 use crate::services::store::Store;
+use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 
 /// The uploader may be silent for so long.
@@ -157,7 +158,10 @@ impl Run {
             ..self.list
         };
         let said = self.said.map(|FormSaid(said)| said);
-        match self.store.list_finish(&list, said, rejects).await? {
+        crash_point!("import.before_last_write");
+        let is_ours = self.store.list_finish(&list, said, rejects).await?;
+        crash_point!("import.after_last_write");
+        match is_ours {
             true => Ok(list),
             false => Err(ImportError::Removed),
         }

@@ -44,6 +44,8 @@ pub struct CallDoc {
         skip_serializing_if = "Option::is_none"
     )]
     request_uuid: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ghosts: Vec<String>,
     #[serde(default = "long_ago")]
     start_time: BsonTime,
     #[serde(default)]
@@ -54,6 +56,8 @@ pub struct CallDoc {
     end_time: Option<BsonTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     confirmed_at: Option<BsonTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    missing_since: Option<BsonTime>,
     #[serde(default)]
     machine: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,11 +145,13 @@ impl From<&Call> for CallDoc {
             skip_reason: call.skip_reason,
             call_uuid: call.call_uuid.clone(),
             request_uuid: call.request_uuid.clone(),
+            ghosts: call.ghosts.clone(),
             start_time: bson_time(call.start_time),
             ring_time: bson_time_opt(call.ring_time),
             answer_time: bson_time_opt(call.answer_time),
             end_time: call.end.as_ref().map(|end| bson_time(end.ended_at)),
             confirmed_at: bson_time_opt(call.confirmed_at),
+            missing_since: bson_time_opt(call.missing_since),
             machine: call.machine,
             recording_url: call.recording_url.clone(),
             end: call.end.as_ref().map(EndDoc::from).unwrap_or_default(),
@@ -186,10 +192,12 @@ impl TryFrom<CallDoc> for Call {
             skip_reason: doc.skip_reason,
             call_uuid: doc.call_uuid,
             request_uuid: doc.request_uuid,
+            ghosts: doc.ghosts,
             start_time: doc.start_time.to_chrono(),
             ring_time: time(doc.ring_time),
             answer_time: time(doc.answer_time),
             confirmed_at: time(doc.confirmed_at),
+            missing_since: time(doc.missing_since),
             machine: doc.machine,
             recording_url: doc.recording_url,
             retry: doc.retry,

@@ -1,11 +1,12 @@
 //! Reading calls: one, those that are due or overdue, the slots that they hold, and where contacts stand.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bson::{Bson, Document, doc};
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use mongodb::options::{ReadPreference, SelectionCriteria};
+use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 
 use super::call_doc::CallDoc;
 use super::calls::SLOTS_INDEX;
@@ -14,6 +15,9 @@ use super::{Store, StoreError, StoreResult, bson_time, lenient, oid, readable};
 use crate::domain::call::{Call, CallStatus, Standing};
 use crate::domain::ids::{CallId, CampaignId, ClientId};
 use crate::domain::outcome::Outcome;
+
+/// Longest time that a primary may take to make sure that it is one.
+const SURE_TIME: Duration = Duration::from_secs(5);
 
 /// Which calls to list.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +50,22 @@ impl Store {
             .transpose()
     }
 
+    /// The call with this id as it surely is: a primary that was just deposed, or just elected, may show an older state, and
+    /// does not answer this before a majority has confirmed that it leads. Slower than [`Store::call_get`].
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn call_get_surely(&self, id: CallId) -> StoreResult<Option<Call>> {
+        self.calls
+            .find_one(doc! { "_id": oid(id) })
+            .read_concern(ReadConcern::linearizable())
+            .max_time(SURE_TIME)
+            .within()
+            .await?
+            .map(Call::try_from)
+            .transpose()
+    }
+
     /// The call that the carrier knows by `uuid`. Indexes `call_uuid`, `request_uuid`.
     ///
     /// # Errors
@@ -58,6 +78,23 @@ impl Store {
             .await?
             .map(Call::try_from)
             .transpose()
+    }
+
+    /// Whether the carrier's id `uuid` belongs to a call, or to a withdrawn dial of one. Indexes `call_uuid`, `request_uuid`, `ghosts`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn call_uuid_is_known(&self, uuid: &str) -> StoreResult<bool> {
+        let filter =
+            doc! { "$or": [{ "callUUID": uuid }, { "requestUUID": uuid }, { "ghosts": uuid }] };
+        let found = self
+            .calls
+            .clone_with_type::<Document>()
+            .find_one(filter)
+            .projection(doc! { "_id": 1 })
+            .within()
+            .await?;
+        Ok(found.is_some())
     }
 
     /// The call of this attempt. Index `attempt_unique`.
@@ -155,6 +192,23 @@ impl Store {
         Ok(found.is_some())
     }
 
+    /// True while any call of the campaign is live. Index `standing`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn call_any_in_flight(&self, campaign: CampaignId) -> StoreResult<bool> {
+        let filter = doc! { "campaignId": oid(campaign), "standing": "in_flight" };
+        let found = self
+            .calls
+            .clone_with_type::<Document>()
+            .find_one(filter)
+            .projection(doc! { "_id": 1 })
+            .hint(hint("standing"))
+            .within()
+            .await?;
+        Ok(found.is_some())
+    }
+
     /// Live calls whose deadline has passed by `now`, the longest overdue first. Index `deadline`.
     ///
     /// # Errors
@@ -205,8 +259,9 @@ impl Store {
     /// # Errors
     /// Those of the store.
     pub async fn call_list(&self, wanted: &CallFilter, limit: i64) -> StoreResult<Vec<Call>> {
-        let docs: Vec<CallDoc> = self
+        let docs: Vec<Document> = self
             .calls
+            .clone_with_type()
             .find(wanted.document())
             .sort(doc! { "_id": -1 })
             .limit(limit)
@@ -215,7 +270,7 @@ impl Store {
             .try_collect()
             .within()
             .await?;
-        docs.into_iter().map(Call::try_from).collect()
+        Ok(readable::<CallDoc, _>("call", docs))
     }
 
     /// How many calls match. Live ones are few; anything else may take long.
@@ -295,7 +350,8 @@ impl Store {
             .collect())
     }
 
-    /// Number of the campaign's calls that were dialed since `since`, for the rate in its progress.
+    /// Number of the campaign's calls that were dialed since `since`, for the rate in its progress. Indexes `recent_ends`,
+    /// `standing`.
     ///
     /// # Errors
     /// Those of the store.
@@ -304,11 +360,16 @@ impl Store {
         campaign: CampaignId,
         since: DateTime<Utc>,
     ) -> StoreResult<u64> {
-        // The id of a document begins with its second of creation, so this is a range of `_id`.
-        let seconds = u32::try_from(since.timestamp()).unwrap_or(0);
-        let mut bytes = [0; 12];
-        bytes[..4].copy_from_slice(&seconds.to_be_bytes());
-        let filter = doc! { "campaignId": oid(campaign), "_id": { "$gte": bson::oid::ObjectId::from_bytes(bytes) }, "skipReason": { "$exists": false } };
+        let (campaign, since) = (oid(campaign), bson_time(since));
+        // What was begun since then has ended since then, or lives.
+        let filter = doc! {
+            "$or": [
+                { "campaignId": campaign, "endTime": { "$gte": since } },
+                { "campaignId": campaign, "standing": "in_flight" },
+            ],
+            "startTime": { "$gte": since },
+            "outcome": { "$ne": "bot_not_ready" },
+        };
         self.calls.count_documents(filter).within().await
     }
 }

@@ -13,7 +13,10 @@ use super::within::{Within, limited};
 use super::{Store, StoreError, StoreResult, indexes, oid};
 use crate::domain::call::Call;
 use crate::domain::ids::CampaignId;
+use crate::utils::crash_points::crash_point;
 
+/// The index of ids.
+pub const ID_INDEX: &str = "_id_";
 /// The unique index that makes limits hold.
 pub const SLOTS_INDEX: &str = "slots_unique";
 /// The unique index that keeps an attempt from being made twice.
@@ -40,6 +43,11 @@ pub(super) fn indexes() -> Vec<IndexModel> {
             "request_uuid",
             doc! { "requestUUID": 1 },
             doc! { "requestUUID": { "$exists": true } },
+        ),
+        indexes::partial(
+            "ghosts",
+            doc! { "ghosts": 1 },
+            doc! { "ghosts": { "$exists": true } },
         ),
         indexes::partial(
             "open",
@@ -102,6 +110,7 @@ impl Store {
                         .insert_one(&*call)
                         .session(&mut *session)
                         .await?;
+                    crash_point!("retry.between_writes");
                     let replaced = store
                         .calls
                         .replace_one(filter.clone(), &*ended)
@@ -172,6 +181,7 @@ impl Store {
                             .replace_one(filter.clone(), &*doc)
                             .session(&mut *session)
                             .await?;
+                        crash_point!("reopen.between_writes");
                         // The campaign last: others wait for it, and should this process die here they wait longest for it.
                         let touched = store
                             .campaigns

@@ -96,13 +96,18 @@ impl Store {
             == 1)
     }
 
-    /// Campaigns that run without a live driver: released ones, and those whose heartbeat is older than `threshold`. Index `status`.
+    /// Campaigns that run without a live driver: released ones, and those whose heartbeat is older than `threshold`. Those of
+    /// `container` itself, which asks, only need its next heartbeat. Index `status`.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn campaign_orphans(&self, threshold: Duration) -> StoreResult<Vec<Campaign>> {
+    pub async fn campaign_orphans(
+        &self,
+        container: &str,
+        threshold: Duration,
+    ) -> StoreResult<Vec<Campaign>> {
         // Campaigns of the earlier system have no epoch: they are left alone until they are migrated.
-        let mut filter = doc! { "status": "running", "epoch": { "$exists": true } };
+        let mut filter = doc! { "status": "running", "epoch": { "$exists": true }, "containerId": { "$ne": container } };
         filter.extend(orphaned(threshold));
         let docs: Vec<Document> = self
             .campaigns

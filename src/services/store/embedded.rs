@@ -1,17 +1,20 @@
-//! A private MongoDB server for `demo` and the tests: one member, one free loopback port, one data folder.
+//! A private MongoDB server for `demo` and the tests: one member, one free loopback port, one data folder. Several of them as
+//! one replica set are in `replica_set`, for the chaos harness.
 //!
 //! Duty: to start such a server as a replica set (transactions and change streams need one), to say when it can be
 //! written to, and to stop it. May not: be used by `serve`, which is given a server by its environment.
 //!
-//! The server never outlives this process, not even after kill -9: it runs under a small shell watchdog whose standard
-//! input is a pipe that only we hold, and the kernel closes that pipe when we die.
+//! The server never outlives this process, not even after kill -9: it is on a leash (`utils::leash`).
+
+mod replica_set;
 
 use std::{
+    ffi::OsString,
     fs::Permissions,
     net::Ipv4Addr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::ExitStatus,
     time::Duration,
 };
 
@@ -20,13 +23,18 @@ use mongodb::{Client, Database, error::ErrorKind, options::ClientOptions};
 use tokio::{
     fs, io,
     net::{TcpListener, TcpStream},
-    process::{Child, ChildStdin, Command},
     time::{Instant, sleep, timeout},
 };
 
+pub use replica_set::ReplicaSet;
+
+use crate::utils::leash::{Leashed, Program};
+
 /// From the start of the process to the first possible write. Usually 1.5 s; a loaded machine takes longer.
 const START_TIME_LIMIT: Duration = Duration::from_secs(30);
-/// Longer than the watchdog's own limit of 10 s, after which it kills the server.
+/// A server that is asked to stop has this long before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// Longer than that.
 const STOP_TIME_LIMIT: Duration = Duration::from_secs(15);
 /// Between two looks at a server that is starting.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
@@ -45,31 +53,6 @@ const CONFIGURATION_IN_PROGRESS: i32 = 109;
 
 /// Exit code of a mongod whose port is taken (MongoDB's `EXIT_NET_ERROR`).
 const EXIT_NET_ERROR: i32 = 48;
-
-/// Runs its arguments as a child and ends it when standard input closes: politely, after 10 s by force.
-///
-/// The shell waits for the child itself, so that the child's process id stays its own until the guard is gone.
-const WATCHDOG: &str = r#"
-exec 3<&0
-"$@" </dev/null 3<&- &
-server=$!
-{
-    read -r _ <&3
-    kill -TERM "$server"
-    left=100
-    while [ "$left" -gt 0 ] && kill -0 "$server"; do
-        sleep 0.1
-        left=$((left - 1))
-    done
-    kill -KILL "$server"
-} 2>/dev/null &
-guard=$!
-exec 3<&-
-wait "$server"
-status=$?
-kill "$guard" 2>/dev/null
-exit "$status"
-"#;
 
 /// Why there is no embedded server.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +88,9 @@ pub enum EmbeddedError {
     /// can hold nobody's data.
     #[error("the replica set could not be set up")]
     SetUp(#[from] mongodb::error::Error),
+    /// The members of a replica set did not find together.
+    #[error("the replica set has no primary, or members that lag behind, after {} s", START_TIME_LIMIT.as_secs())]
+    NoPrimary,
     /// The server was still there after 15 s.
     #[error("the embedded MongoDB did not stop within {} s", STOP_TIME_LIMIT.as_secs())]
     NotStopped,
@@ -114,9 +100,7 @@ pub enum EmbeddedError {
 #[derive(Debug)]
 pub struct EmbeddedMongo {
     port: u16,
-    watchdog: Child,
-    /// Never written to: the server lives as long as this end of the pipe is open.
-    leash: ChildStdin,
+    server: Leashed,
 }
 
 impl EmbeddedMongo {
@@ -171,13 +155,8 @@ impl EmbeddedMongo {
     ///
     /// # Errors
     /// [`EmbeddedError::NotStopped`] when even that did not help.
-    pub async fn stop(mut self) -> Result<(), EmbeddedError> {
-        drop(self.leash);
-        match timeout(STOP_TIME_LIMIT, self.watchdog.wait()).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(source)) => Err(EmbeddedError::Watchdog(source)),
-            Err(_) => Err(EmbeddedError::NotStopped),
-        }
+    pub async fn stop(self) -> Result<(), EmbeddedError> {
+        end(self.server).await
     }
 
     async fn attempt(
@@ -187,13 +166,10 @@ impl EmbeddedMongo {
     ) -> Result<Self, EmbeddedError> {
         let port = free_port().await.map_err(prepare("port"))?;
         let log = data_dir.join("mongod.log");
-        let mut server = Self::spawn(mongod, data_dir, &log, port, parameters).await?;
+        let server = spawn(mongod, data_dir, &log, port, parameters).await?;
+        let mut server = Self { port, server };
         let ready = tokio::select! {
-            status = server.watchdog.wait() => Err(EmbeddedError::Exited {
-                program: mongod.to_owned(),
-                status: status.map_err(EmbeddedError::Watchdog)?,
-                log: telling_lines(&fs::read_to_string(&log).await.unwrap_or_default()),
-            }),
+            status = server.server.wait() => Err(exited(mongod, &log, status).await),
             ready = set_up(port, OtherMember::Replace) => ready,
         };
         match ready {
@@ -204,34 +180,55 @@ impl EmbeddedMongo {
             }
         }
     }
+}
 
-    async fn spawn(
-        mongod: &Path,
-        data_dir: &Path,
-        log: &Path,
-        port: u16,
-        parameters: &[&str],
-    ) -> Result<Self, EmbeddedError> {
-        let (stdout, stderr) = log_file(log).await.map_err(prepare("log file"))?;
-        let mut command = Command::new("sh");
-        command.args(["-c", WATCHDOG, "mongod-watchdog"]);
-        command.arg(mongod).args(OPTIONS.split(' '));
-        for parameter in parameters {
-            command.args(["--setParameter", parameter]);
-        }
-        command.args(["--port", &port.to_string(), "--dbpath"]);
-        command.arg(data_dir.join("db"));
-        command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
-        // In a group of its own, ctrl-c at the terminal does not take the database away from our own shutdown.
-        command.process_group(0);
-        let mut watchdog = command.spawn().map_err(EmbeddedError::Watchdog)?;
-        let no_pipe = || EmbeddedError::Watchdog(io::ErrorKind::BrokenPipe.into());
-        let leash = watchdog.stdin.take().ok_or_else(no_pipe)?;
-        Ok(Self {
-            port,
-            watchdog,
-            leash,
-        })
+/// Starts a server that is a member of the replica set, and is not asked whether it came up.
+async fn spawn(
+    mongod: &Path,
+    data_dir: &Path,
+    log: &Path,
+    port: u16,
+    parameters: &[&str],
+) -> Result<Leashed, EmbeddedError> {
+    let log = fs::File::create(log)
+        .await
+        .map_err(prepare("log file"))?
+        .into_std()
+        .await;
+    let mut arguments: Vec<OsString> = OPTIONS.split(' ').map(OsString::from).collect();
+    for parameter in parameters {
+        arguments.extend(["--setParameter", parameter].map(OsString::from));
+    }
+    arguments.extend(["--port", &port.to_string(), "--dbpath"].map(OsString::from));
+    arguments.push(data_dir.join("db").into_os_string());
+    let program = Program {
+        path: mongod,
+        arguments,
+        environment: None,
+    };
+    Leashed::spawn(program, log, STOP_GRACE)
+        .await
+        .map_err(EmbeddedError::Watchdog)
+}
+
+/// Stops a server politely; after the grace the watchdog kills it.
+async fn end(server: Leashed) -> Result<(), EmbeddedError> {
+    match timeout(STOP_TIME_LIMIT, server.end()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(source)) => Err(EmbeddedError::Watchdog(source)),
+        Err(_) => Err(EmbeddedError::NotStopped),
+    }
+}
+
+/// What to say of a server that ended instead of starting.
+async fn exited(mongod: &Path, log: &Path, status: io::Result<ExitStatus>) -> EmbeddedError {
+    match status {
+        Ok(status) => EmbeddedError::Exited {
+            program: mongod.to_owned(),
+            status,
+            log: telling_lines(&fs::read_to_string(log).await.unwrap_or_default()),
+        },
+        Err(source) => EmbeddedError::Watchdog(source),
     }
 }
 
@@ -374,12 +371,6 @@ async fn private_folder(data_dir: &Path) -> io::Result<()> {
         .create(data_dir.join("db"))
         .await?;
     fs::set_permissions(data_dir, Permissions::from_mode(0o700)).await
-}
-
-/// An empty log, for both of the server's outputs.
-async fn log_file(path: &Path) -> io::Result<(std::fs::File, std::fs::File)> {
-    let file = fs::File::create(path).await?.into_std().await;
-    Ok((file.try_clone()?, file))
 }
 
 async fn free_port() -> io::Result<u16> {

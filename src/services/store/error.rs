@@ -61,10 +61,11 @@ impl StoreError {
 /// Result of a store operation.
 pub type StoreResult<T> = Result<T, StoreError>;
 
-/// Server codes that mean "not now": shutting down, no primary, write concern not met in time, time limit, disk full, read-only.
-const PASSING_CODES: [i32; 22] = [
-    6, 7, 24, 50, 64, 74, 89, 91, 100, 112, 134, 189, 251, 262, 290, 9001, 10058, 10107, 11600,
-    11602, 13435, 13436,
+/// Server codes that mean "not now": shutting down, no primary, write concern not met in time, time limit, interrupted, a
+/// cursor or snapshot that a failover took away, disk full (14031), writes blocked (371). As in MongoDB's `error_codes.yml`.
+const PASSING_CODES: [i32; 36] = [
+    6, 7, 24, 43, 50, 64, 74, 89, 91, 100, 112, 133, 134, 175, 189, 202, 217, 225, 237, 239, 246,
+    251, 262, 290, 365, 371, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031,
 ];
 
 impl From<Error> for StoreError {
@@ -126,11 +127,14 @@ pub(super) fn code_of(error: &Error) -> Option<i32> {
         ErrorKind::Command(command) => Some(command.code),
         ErrorKind::Write(WriteFailure::WriteError(write)) => Some(write.code),
         ErrorKind::Write(WriteFailure::WriteConcernError(concern)) => Some(concern.code),
-        ErrorKind::InsertMany(many) => many
-            .write_errors
-            .as_ref()
-            .and_then(|errors| errors.first())
-            .map(|first| first.code),
+        ErrorKind::InsertMany(many) => {
+            let concern = many
+                .write_concern_error
+                .as_ref()
+                .map(|concern| concern.code);
+            let errors = many.write_errors.iter().flatten();
+            concern.or_else(|| errors.map(|error| error.code).find(|code| *code != 11000))
+        }
         _ => None,
     }
 }
@@ -146,7 +150,8 @@ fn duplicate_message(error: &Error) -> Option<&str> {
             Some(&write.message)
         }
         ErrorKind::Command(command) if command.code == 11000 => Some(&command.message),
-        ErrorKind::InsertMany(many) => many
+        // Duplicates, and nothing worse: what was not written durably may yet be rolled back.
+        ErrorKind::InsertMany(many) if many.write_concern_error.is_none() => many
             .write_errors
             .as_ref()
             .filter(|errors| errors.iter().all(|error| error.code == 11000))

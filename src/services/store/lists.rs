@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{ClientId, ListId};
 use crate::domain::list::{ContactList, RejectedRow};
+use crate::utils::crash_points::crash_point;
 
 use super::indexes::{index, partial, unique};
 pub(super) use super::list_doc::ListDoc;
@@ -175,6 +176,7 @@ impl Store {
                 .within()
                 .await?;
         }
+        crash_point!("import.after_rejects");
         let report = doc! {
             "status": "ready",
             "name": &list.name,

@@ -121,11 +121,11 @@ impl Store {
         })
     }
 
-    /// Asks the primary for its time and takes it over into `clock`.
+    /// Asks the primary for its time and takes it over into `clock`. False when the answer took too long to be of use.
     ///
     /// # Errors
     /// When no primary answers.
-    pub async fn ping(&self, clock: &Clock) -> StoreResult<()> {
+    pub async fn ping(&self, clock: &Clock) -> StoreResult<bool> {
         let asked = Instant::now();
         let hello: Document = self
             .database
@@ -140,8 +140,7 @@ impl Store {
         if !hello.get_bool("isWritablePrimary").unwrap_or(false) {
             return Err(StoreError::Unavailable { code: None });
         }
-        clock.sync(local.to_chrono(), asked.elapsed());
-        Ok(())
+        Ok(clock.sync(local.to_chrono(), asked))
     }
 
     /// Closes the connections; the last thing a process does with its store. A connection that swallows packets does not keep

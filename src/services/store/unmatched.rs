@@ -1,5 +1,6 @@
 //! Signed webhooks that match no call: kept for 30 days, reported, and matched again by the reconciler.
 
+use bson::oid::ObjectId;
 use bson::{DateTime as BsonTime, doc};
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
@@ -7,10 +8,13 @@ use mongodb::IndexModel;
 use serde::{Deserialize, Serialize};
 
 use super::within::Within;
-use super::{Store, StoreResult, bson_time};
+use super::{Store, StoreResult, bson_time, id_of, oid};
+use crate::domain::ids::CallId;
 
 /// Before a webhook is tried again for the first time; it doubles.
 const FIRST_WAIT_MS: i64 = 2000;
+/// Tries at most: the last one is more than an hour after the webhook came.
+const MOST_TRIES: i32 = 12;
 
 /// A document of the collection of unmatched webhooks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +24,10 @@ pub struct UnmatchedDoc {
     #[serde(rename = "_id")]
     id: String,
     event: String,
+    #[serde(default)]
+    call: Option<ObjectId>,
+    #[serde(default)]
+    dial: Option<u32>,
     params: Vec<(String, String)>,
     received_at: BsonTime,
     tries: i32,
@@ -33,6 +41,10 @@ pub struct Unmatched {
     pub id: String,
     /// Which webhook it came to, e.g. `hangup`.
     pub event: String,
+    /// The call that its address names.
+    pub call: Option<CallId>,
+    /// The dial that its address names.
+    pub dial: Option<u32>,
     /// The form fields as they came.
     pub params: Vec<(String, String)>,
     /// When it came, UTC.
@@ -40,11 +52,14 @@ pub struct Unmatched {
 }
 
 pub(super) fn indexes() -> Vec<IndexModel> {
-    vec![super::indexes::ttl(
-        "kept_30_days",
-        "receivedAt",
-        30 * 24 * 3600,
-    )]
+    vec![
+        super::indexes::ttl("kept_30_days", "receivedAt", 30 * 24 * 3600),
+        super::indexes::partial(
+            "next_try",
+            doc! { "nextTryAt": 1 },
+            doc! { "tries": { "$lt": MOST_TRIES } },
+        ),
+    ]
 }
 
 impl Store {
@@ -58,7 +73,8 @@ impl Store {
             .iter()
             .map(|(name, value)| bson::bson!([name, value]))
             .collect();
-        let set = doc! { "event": &webhook.event, "params": params, "receivedAt": bson_time(webhook.received_at),
+        let (call, dial) = (webhook.call.map(oid), webhook.dial);
+        let set = doc! { "event": &webhook.event, "call": call, "dial": dial, "params": params, "receivedAt": bson_time(webhook.received_at),
         "nextTryAt": bson_time(webhook.received_at), "tries": 0 };
         let update = doc! { "$setOnInsert": set };
         self.unmatched
@@ -69,17 +85,13 @@ impl Store {
         Ok(())
     }
 
-    /// Up to `limit` webhooks that were tried less than `max_tries` times and are due to be tried again. Index `next_try`.
+    /// Up to `limit` webhooks that are due to be tried again, unless they were tried often enough. Index `next_try`.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn unmatched_to_try(
-        &self,
-        max_tries: i32,
-        limit: i64,
-    ) -> StoreResult<Vec<Unmatched>> {
+    pub async fn unmatched_to_try(&self, limit: i64) -> StoreResult<Vec<Unmatched>> {
         let filter =
-            doc! { "tries": { "$lt": max_tries }, "$expr": { "$lte": ["$nextTryAt", "$$NOW"] } };
+            doc! { "tries": { "$lt": MOST_TRIES }, "$expr": { "$lte": ["$nextTryAt", "$$NOW"] } };
         let docs: Vec<UnmatchedDoc> = self
             .unmatched
             .find(filter)
@@ -95,6 +107,8 @@ impl Store {
             .map(|doc| Unmatched {
                 id: doc.id,
                 event: doc.event,
+                call: doc.call.map(id_of),
+                dial: doc.dial,
                 params: doc.params,
                 received_at: doc.received_at.to_chrono(),
             })

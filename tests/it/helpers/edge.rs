@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use mongodb::Database;
@@ -201,17 +201,5 @@ pub(crate) async fn send(request: RequestBuilder) -> Answer {
         status: response.status().as_u16(),
         headers: response.headers().clone(),
         text: response.text().await.unwrap(),
-    }
-}
-
-/// Waits until something is true; fails the test after a while.
-pub(crate) async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !is_true().await {
-        assert!(
-            began.elapsed() < TIME_LIMIT,
-            "not within {TIME_LIMIT:?}: {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -11,13 +11,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use mongodb::{Client, bson::doc, options::ClientOptions};
+use mongodb::{Client, Database, bson::doc, options::ClientOptions};
 use ringmaster::services::store::embedded::{EmbeddedMongo, initiate};
 use tokio::sync::OnceCell;
 use url::Url;
 
-/// Server parameters that tests need: fail points (`failCommand`).
-const TEST_PARAMETERS: [&str; 1] = ["enableTestCommands=1"];
+/// Server parameters that tests need: fail points (`failCommand`), and that a dead process's transaction is given up soon.
+const TEST_PARAMETERS: [&str; 2] = ["enableTestCommands=1", "transactionLifetimeLimitSeconds=10"];
 /// Databases of tests that died are dropped by later ones when they are older than this.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 /// For the helpers' own commands: a missing server must fail a test soon, and say so.
@@ -102,23 +102,38 @@ pub(crate) async fn fresh_database(prefix: &str) -> TestDatabase {
     TestDatabase { uri, name }
 }
 
-impl Drop for TestDatabase {
-    fn drop(&mut self) {
+impl TestDatabase {
+    /// Does this on the database and waits for it, where the test's runtime and its clients cannot be used: a runtime must
+    /// not be blocked on from within. `None` when it panics.
+    pub(crate) fn blocking<T, F>(
+        &self,
+        work: impl FnOnce(Database) -> F + Send + 'static,
+    ) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T>,
+    {
         let (uri, name) = (self.uri.clone(), self.name.clone());
-        // Neither the test's runtime nor its clients can be used here: a runtime must not be blocked on from within.
-        let dropped = thread::spawn(move || {
+        let done = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
             runtime.block_on(async {
                 let client = client(&uri).await;
-                // A test may have stopped the server: then there is nothing to drop.
-                client.database(&name).drop().await.ok();
+                let result = work(client.database(&name)).await;
                 client.shutdown().immediate(true).await;
-            });
+                result
+            })
         });
-        dropped.join().ok();
+        done.join().ok()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        // A test may have stopped the server: then there is nothing to drop.
+        self.blocking(async |database| database.drop().await.ok());
     }
 }
 

@@ -21,6 +21,7 @@ const WATCHDOG: &str = r#"
 folder=$1
 shift
 exec 3<&0
+ulimit -c 0
 "$@" </dev/null 3<&- >"$folder/stdout" 2>"$folder/stderr" &
 child=$!
 echo "$child"
@@ -88,6 +89,22 @@ impl Process {
         let ended = tokio::time::timeout(PATIENCE, self.shell.wait()).await;
         let status = ended.expect("the process does not end").unwrap();
         status.code().unwrap()
+    }
+
+    /// Its resident memory in MiB.
+    pub(crate) fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB").parse::<u64>();
+        kib.unwrap() / 1024
+    }
+
+    /// Whether it is stopped, by a signal or by itself.
+    pub(crate) fn is_stopped(&self) -> bool {
+        // "pid (name) state ..."; the name is ours and has no parenthesis.
+        let stat = lossy(&Path::new("/proc").join(self.pid.to_string()).join("stat"));
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
     }
 
     /// What it wrote to standard output so far.
@@ -222,25 +239,4 @@ impl World {
         self.balancer.add(served.address);
         served
     }
-}
-
-/// Fails unless every contact is under exactly one heading of this progress (promise P4).
-#[track_caller]
-pub(crate) fn assert_adds_up(progress: &Value) {
-    let count = |value: &Value| {
-        let count = value.as_u64();
-        count.unwrap_or_else(|| panic!("{value} is no count: {progress}"))
-    };
-    let sum_of = |name: &str| -> u64 {
-        let counts = progress[name].as_object().unwrap().values();
-        counts.map(count).sum()
-    };
-    let number = |name: &str| count(&progress[name]);
-    let sum = number("pending")
-        + number("waitingRetry")
-        + number("inFlight")
-        + number("uncertain")
-        + sum_of("final")
-        + sum_of("skipped");
-    assert_eq!(number("total"), sum, "{progress}");
 }
