@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 use crate::helpers::app::{World, quick_carrier};
 use crate::helpers::judge::{assert_adds_up, nonzero, total_of};
 
-/// The contract's words, or nothing.
 #[track_caller]
-fn assert_waits_for_what_has_a_name(progress: &Value) {
+fn assert_waits_for_what_is_agreed(progress: &Value) {
     let words = ["slot", "rate", "window", "warmup", "schedule"].map(Value::from);
     let waits_for = &progress["waitingFor"];
     assert!(
@@ -60,7 +59,7 @@ async fn every_answer_adds_up_through_a_whole_campaign_with_retries() {
                     let progress = api.progress(&campaign).await;
                     assert_adds_up(&progress);
                     assert_eq!(progress["total"], CONTACTS);
-                    assert_waits_for_what_has_a_name(&progress);
+                    assert_waits_for_what_is_agreed(&progress);
                     answers.fetch_add(1, Ordering::Relaxed);
                 }
             })
