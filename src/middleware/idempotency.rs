@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::domain::role::Principal;
 use crate::error::{ApiError, ApiResult, FieldFault, IN_PROGRESS_RETRY_AFTER, REQUEST_IN_PROGRESS};
-use crate::services::idempotency::{LIFE_SIGN_INTERVAL, ShownOnce, StoredAnswer, Turn, Work};
+use crate::services::idempotency::{Answer, LIFE_SIGN_INTERVAL, ShownOnce, Turn, Work};
 use crate::state::AppState;
 
 use super::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
@@ -152,7 +152,7 @@ async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let is_secret = parts.extensions.get::<ShownOnce>().is_some();
     settle(
-        work.complete(StoredAnswer {
+        work.complete(Answer {
             status: parts.status.as_u16(),
             content_type: content_type
                 .and_then(|value| value.to_str().ok())
@@ -171,7 +171,7 @@ fn settle(recorded: Result<(), impl std::fmt::Display>) {
     }
 }
 
-fn replay(answer: StoredAnswer) -> ApiResult<Response> {
+fn replay(answer: Answer) -> ApiResult<Response> {
     let Some(body) = answer.body else {
         let detail = "This request was carried out, and its answer holds a secret that is shown once only. \
             Revoke what it created and create another.";

@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub use new::NewCampaign;
 
 use super::dispatcher::Dispatcher;
-use super::store::calls::CallFilter;
 use super::store::campaigns::StatusChange;
 use super::store::{Store, StoreError, StoreResult};
+use crate::domain::call::CallFilter;
 use crate::domain::campaign::{Campaign, CampaignStatus, Command};
 use crate::domain::client::ClientStatus;
 use crate::domain::ids::{CampaignId, ClientId, ListId};

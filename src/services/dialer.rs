@@ -32,17 +32,6 @@ const REST: Duration = Duration::from_secs(2);
 /// Longest rest that the carrier can ask for.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// What became of a dial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialed {
-    /// The carrier has the call, or may have it.
-    Sent,
-    /// The carrier refused this call; it is over.
-    Refused,
-    /// The carrier never had it; it waits to be dialed again, or is pending again.
-    Withdrawn,
-}
-
 /// Sends dial requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Dialer {
@@ -86,7 +75,7 @@ impl Dialer {
         settings: &CallSettings,
         lease: Option<&Lease>,
         (intended_at, guarded_at): (Instant, Instant),
-    ) -> StoreResult<Dialed> {
+    ) -> StoreResult<()> {
         let request = self.request(call, settings);
         // A process that was frozen since the intent: others may have taken the call for never sent.
         let fresh = self.calls.deadlines().processed;
@@ -163,7 +152,7 @@ impl Dialer {
         }
     }
 
-    async fn accepted(&self, call: &Call, request_uuid: String) -> StoreResult<Dialed> {
+    async fn accepted(&self, call: &Call, request_uuid: String) -> StoreResult<()> {
         let event = CallEvent {
             kind: EventKind::Accepted,
             at: self.clock.now(),
@@ -173,7 +162,7 @@ impl Dialer {
             digest: 0,
         };
         self.calls.apply(Some(call.id), &event).await?;
-        Ok(Dialed::Sent)
+        Ok(())
     }
 
     async fn failed(
@@ -181,10 +170,10 @@ impl Dialer {
         call: &Call,
         lease: Option<&Lease>,
         error: DialError,
-    ) -> StoreResult<Dialed> {
+    ) -> StoreResult<()> {
         tracing::warn!(callId = %call.id, campaignId = call.campaign_id.map(tracing::field::display), %error, "dial request failed");
         match error {
-            DialError::Ambiguous(_) => Ok(Dialed::Sent),
+            DialError::Ambiguous(_) => Ok(()),
             DialError::NotSent(_) => {
                 self.pacer.rest(REST);
                 self.postpone(
@@ -232,7 +221,7 @@ impl Dialer {
                         &reason,
                     )
                     .await?;
-                Ok(Dialed::Refused)
+                Ok(())
             }
         }
     }
@@ -244,7 +233,7 @@ impl Dialer {
         wait: Duration,
         outcome: Outcome,
         reason: &str,
-    ) -> StoreResult<Dialed> {
+    ) -> StoreResult<()> {
         if call.campaign_id.is_some() {
             return self.withdraw(call, backoff::jitter(wait)).await;
         }
@@ -257,13 +246,13 @@ impl Dialer {
                 reason,
             )
             .await?;
-        Ok(Dialed::Refused)
+        Ok(())
     }
 
-    async fn withdraw(&self, call: &Call, wait: Duration) -> StoreResult<Dialed> {
+    async fn withdraw(&self, call: &Call, wait: Duration) -> StoreResult<()> {
         let retry_at = self.clock.now() + delta(wait);
         self.calls.withdraw(call.id, call.dial, retry_at).await?;
-        Ok(Dialed::Withdrawn)
+        Ok(())
     }
 
     async fn pause(&self, lease: &Lease, reason: &str) -> StoreResult<()> {

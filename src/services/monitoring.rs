@@ -1,10 +1,9 @@
 //! What is going on now, for people and dashboards.
 
-use super::store::calls::CallFilter;
 use super::store::containers::Container;
 use super::store::{Store, StoreResult};
 use crate::config::Dialing;
-use crate::domain::call::Call;
+use crate::domain::call::{Call, CallFilter};
 use crate::domain::client::Client;
 use crate::domain::ids::ClientId;
 use crate::domain::slots::numbers_of;
