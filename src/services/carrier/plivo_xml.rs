@@ -236,7 +236,10 @@ mod tests {
                 }
                 Event::Eof => return elements,
                 Event::Decl(_) | Event::End(_) => {}
-                other => panic!("unexpected {other:?}"),
+                other
+                @ (Event::CData(_) | Event::Comment(_) | Event::PI(_) | Event::DocType(_)) => {
+                    panic!("unexpected {other:?}")
+                }
             }
         }
     }
