@@ -12,7 +12,7 @@ use std::fmt;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::list::RejectedRow;
@@ -28,7 +28,7 @@ const DATABASE_RETRY_AFTER: u32 = 2;
 pub type ApiResult<T> = Result<T, ApiError>;
 
 /// One fault of what was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct FieldFault {
     /// The JSON field, query or path parameter, or part of the form at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ impl From<RejectedRow> for FieldFault {
 }
 
 /// The body of every refusal (RFC 9457, `application/problem+json`).
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// Names the kind of problem; `urn:ringmaster:problem:` and the code.

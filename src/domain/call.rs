@@ -149,6 +149,23 @@ pub struct RetryPlan {
     pub delay_s: i64,
 }
 
+/// Which calls to list.
+#[derive(Debug, Clone, Default)]
+pub struct CallFilter {
+    /// Only this client's.
+    pub client: Option<ClientId>,
+    /// Only this campaign's.
+    pub campaign: Option<CampaignId>,
+    /// Only with this outcome.
+    pub outcome: Option<Outcome>,
+    /// Only with this status.
+    pub status: Option<CallStatus>,
+    /// Only live ones.
+    pub live: bool,
+    /// Only older than this one.
+    pub before: Option<CallId>,
+}
+
 /// A call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {

@@ -123,8 +123,7 @@ pub struct CallEvent {
 }
 
 /// A line of a call's history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRecord {
     /// Place of the kind in a call's life; history is sorted by it.
     pub order: u8,

@@ -69,12 +69,6 @@ impl Principal {
         self.client
     }
 
-    /// The caller's role.
-    #[must_use]
-    pub fn role(self) -> Role {
-        self.role
-    }
-
     /// Whether the caller may do what is not any single client's business.
     #[must_use]
     pub fn is_admin(self) -> bool {
@@ -108,15 +102,6 @@ impl Principal {
 }
 
 impl Scope {
-    /// Whether the client's resources are within the scope.
-    #[must_use]
-    pub fn holds(self, client: ClientId) -> bool {
-        match self {
-            Self::All => true,
-            Self::Client(own) => own == client,
-        }
-    }
-
     /// The client, where the scope is one.
     #[must_use]
     pub fn client(self) -> Option<ClientId> {
@@ -157,6 +142,7 @@ mod tests {
             Principal::ADMIN.scope(Some(other)),
             Ok(Scope::Client(other))
         );
-        assert!(Scope::All.holds(other) && !Scope::Client(own).holds(other));
+        assert_eq!(Scope::All.client(), None);
+        assert_eq!(Scope::Client(own).client(), Some(own));
     }
 }

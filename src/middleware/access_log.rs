@@ -23,7 +23,7 @@ const MAX_ID_CHARS: usize = 128;
 /// What nginx logs when the caller went away before the answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// Routes that are called all the time; they are logged at a lower level.
-const QUIET: [&str; 3] = ["/health", "/metrics", "/docs"];
+const QUIET: [&str; 2] = ["/health", "/docs"];
 
 /// See the module.
 pub async fn access_log(mut request: Request, next: Next) -> Response {
@@ -58,11 +58,8 @@ pub async fn access_log(mut request: Request, next: Next) -> Response {
     .await
 }
 
-/// The body of a problem, unless the route gave it one of its own (the earlier system's form of errors).
+/// The body of a problem.
 fn render(response: Response, error: &ApiError, id: &str) -> Response {
-    if response.headers().contains_key(header::CONTENT_TYPE) {
-        return response;
-    }
     let (mut parts, _) = response.into_parts();
     let body = serde_json::to_vec(&error.problem(id)).unwrap_or_default();
     parts.headers.remove(header::CONTENT_LENGTH);

@@ -14,7 +14,7 @@ use crate::error::{
     ApiError, ApiResult, FieldFault, IN_PROGRESS_RETRY_AFTER, KEY_REUSED, REQUEST_IN_PROGRESS,
 };
 use crate::services::idempotency::{
-    FormDigest, FormSaid, LIFE_SIGN_INTERVAL, ShownOnce, StoredAnswer, Turn, Work,
+    Answer, FormDigest, FormSaid, LIFE_SIGN_INTERVAL, ShownOnce, Turn, Work,
 };
 use crate::services::imports::{MAX_FORM_BYTES, MAX_JSON_BYTES, UploadFault};
 use crate::state::AppState;
@@ -187,7 +187,7 @@ async fn keep(work: &Work, response: Response) -> ApiResult<Response> {
     let is_secret = parts.extensions.get::<ShownOnce>().is_some();
     crash_point!("idempotency.before_keeping");
     settle(
-        work.complete(StoredAnswer {
+        work.complete(Answer {
             status: parts.status.as_u16(),
             content_type: content_type
                 .and_then(|value| value.to_str().ok())
@@ -208,7 +208,7 @@ fn settle(recorded: Result<(), impl std::fmt::Display>) {
     }
 }
 
-fn replay(answer: StoredAnswer) -> ApiResult<Response> {
+fn replay(answer: Answer) -> ApiResult<Response> {
     let Some(body) = answer.body else {
         let detail = "This request was carried out, and its answer holds a secret that is shown once only. \
             Revoke what it created and create another.";

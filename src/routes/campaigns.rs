@@ -8,11 +8,11 @@ use super::dto::call::{CallOut, CampaignCallQuery};
 use super::dto::campaign::{CampaignIn, CampaignOut, CampaignQuery, CommandedOut, ProgressOut};
 use super::dto::page::{Page, PageQuery};
 use super::extract::{AppJson, AppPath, AppQuery, Created, NewId, Writer};
+use crate::domain::call::CallFilter;
 use crate::domain::campaign::Command;
 use crate::domain::ids::{CallId, CampaignId};
 use crate::domain::role::Principal;
 use crate::error::{ApiError, ApiResult, FieldFault, Problem};
-use crate::services::calls::CallFilter;
 use crate::services::campaigns::CampaignError;
 use crate::state::AppState;
 

@@ -80,7 +80,7 @@ async fn take(
     };
     let document = match state.webhooks.take(&webhook).await? {
         Instruction::None => empty_document(),
-        Instruction::Play(answer) => answer_document(&answer, None),
+        Instruction::Play(answer) => answer_document(&answer),
         Instruction::HangUp => hangup_document(),
     };
     crash_point!("webhook.before_answer");

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::carrier::PlivoClient;
-pub use super::store::calls::CallFilter;
 use super::store::{Store, StoreError, StoreResult};
 use super::wake::Wake;
-use crate::domain::call::{Call, CallStatus};
+use crate::domain::call::{Call, CallFilter, CallStatus};
 use crate::domain::call_event::{CallEvent, EndFacts, EventKind, FinalSource};
 use crate::domain::ids::CallId;
 use crate::domain::outcome::Outcome;

@@ -8,9 +8,9 @@ pub use new::{AskedCalls, NewCampaign};
 
 use super::dispatcher::Dispatcher;
 use super::outbound::Outbound;
-use super::store::calls::CallFilter;
 use super::store::campaigns::StatusChange;
 use super::store::{Store, StoreError, StoreResult};
+use crate::domain::call::CallFilter;
 use crate::domain::campaign::{CallSettings, Campaign, CampaignStatus, Command};
 use crate::domain::client::ClientStatus;
 use crate::domain::ids::{CampaignId, ClientId, ListId};

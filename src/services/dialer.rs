@@ -33,17 +33,6 @@ const REST: Duration = Duration::from_secs(2);
 /// Longest rest that the carrier can ask for.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// What became of a dial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialed {
-    /// The carrier has the call, or may have it.
-    Sent,
-    /// The carrier refused this call; it is over.
-    Refused,
-    /// The carrier never had it; it waits to be dialed again, or is pending again.
-    Withdrawn,
-}
-
 /// Sends dial requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Dialer {
@@ -87,7 +76,7 @@ impl Dialer {
         settings: &CallSettings,
         lease: Option<&Lease>,
         (intended_at, guarded_at): (Instant, Instant),
-    ) -> StoreResult<Dialed> {
+    ) -> StoreResult<()> {
         let request = self.request(call, settings);
         // A process that was frozen since the intent: others may have taken the call for never sent.
         let fresh = self.calls.deadlines().processed;
@@ -180,7 +169,7 @@ impl Dialer {
         }
     }
 
-    async fn accepted(&self, call: &Call, request_uuid: String) -> StoreResult<Dialed> {
+    async fn accepted(&self, call: &Call, request_uuid: String) -> StoreResult<()> {
         let event = CallEvent {
             kind: EventKind::Accepted,
             at: self.clock.now(),
@@ -192,7 +181,7 @@ impl Dialer {
         crash_point!("send.accepted");
         self.calls.apply(Some(call.id), &event).await?;
         crash_point!("send.recorded");
-        Ok(Dialed::Sent)
+        Ok(())
     }
 
     async fn failed(
@@ -200,11 +189,11 @@ impl Dialer {
         call: &Call,
         lease: Option<&Lease>,
         error: DialError,
-    ) -> StoreResult<Dialed> {
+    ) -> StoreResult<()> {
         tracing::warn!(callId = %call.id, campaignId = call.campaign_id.map(tracing::field::display), %error, "dial request failed");
         crash_point!("send.failed");
         match error {
-            DialError::Ambiguous(_) => Ok(Dialed::Sent),
+            DialError::Ambiguous(_) => Ok(()),
             // The machine or the database is slow, not the carrier: others need not wait.
             DialError::Late => {
                 let (outcome, reason) = (Outcome::CarrierError, "the call was not sent in time");
@@ -259,7 +248,7 @@ impl Dialer {
                         &reason,
                     )
                     .await?;
-                Ok(Dialed::Refused)
+                Ok(())
             }
         }
     }
@@ -271,7 +260,7 @@ impl Dialer {
         wait: Duration,
         outcome: Outcome,
         reason: &str,
-    ) -> StoreResult<Dialed> {
+    ) -> StoreResult<()> {
         if call.campaign_id.is_some() {
             return self.withdraw(call, backoff::jitter(wait)).await;
         }
@@ -284,15 +273,15 @@ impl Dialer {
                 reason,
             )
             .await?;
-        Ok(Dialed::Refused)
+        Ok(())
     }
 
-    async fn withdraw(&self, call: &Call, wait: Duration) -> StoreResult<Dialed> {
+    async fn withdraw(&self, call: &Call, wait: Duration) -> StoreResult<()> {
         let retry_at = self.clock.now() + delta(wait);
         crash_point!("withdraw.before");
         self.calls.withdraw(call.id, call.dial, retry_at).await?;
         crash_point!("withdraw.after");
-        Ok(Dialed::Withdrawn)
+        Ok(())
     }
 
     async fn pause(&self, lease: &Lease, reason: &str) -> StoreResult<()> {

@@ -15,10 +15,8 @@ use crate::domain::ids::Id;
 use crate::domain::role::Principal;
 use crate::utils::clock::Clock;
 
-use super::store::idempotency::Hold;
+use super::store::idempotency::{Hold, StoredAnswer};
 use super::store::{self, Store, StoreError};
-
-pub use super::store::idempotency::StoredAnswer;
 
 /// A worker that has given no life sign for so long is taken for dead.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -78,13 +76,34 @@ impl FormDigest {
 #[derive(Debug, Clone, Copy)]
 pub struct ShownOnce;
 
+/// An answer that is kept.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its HTTP status.
+    pub status: u16,
+    /// The body's type.
+    pub content_type: Option<String>,
+    /// The body; absent when it may be shown once only.
+    pub body: Option<Vec<u8>>,
+}
+
+impl From<StoredAnswer> for Answer {
+    fn from(stored: StoredAnswer) -> Self {
+        Self {
+            status: stored.status,
+            content_type: stored.content_type,
+            body: stored.body,
+        }
+    }
+}
+
 /// What to do with a request that has a key.
 #[derive(Debug)]
 pub enum Turn {
     /// Do the work; then say how it ended.
     Work(Work),
     /// Give this answer again.
-    Replay(StoredAnswer),
+    Replay(Answer),
     /// Someone is at it.
     InProgress,
     /// The key was used for another request.
@@ -145,7 +164,7 @@ impl Idempotency {
                 return Ok(Turn::Mismatch);
             }
             if let Some(answer) = known.answer {
-                return Ok(Turn::Replay(answer));
+                return Ok(Turn::Replay(answer.into()));
             }
             let taken = self.store.idempotency_take_over(&id, SILENCE).await?;
             return Ok(taken.map_or(Turn::InProgress, |hold| self.work(hold)));
@@ -179,7 +198,12 @@ impl Work {
     ///
     /// # Errors
     /// When the database fails: then a retry does the work again with the same id.
-    pub async fn complete(&self, answer: StoredAnswer) -> Result<(), StoreError> {
+    pub async fn complete(&self, answer: Answer) -> Result<(), StoreError> {
+        let answer = StoredAnswer {
+            status: answer.status,
+            content_type: answer.content_type,
+            body: answer.body,
+        };
         self.store.idempotency_complete(&self.hold, answer).await
     }
 

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::store::calls::CallFilter;
 use super::store::containers::Container;
 use super::store::{Store, StoreResult};
 use crate::config::Config;
-use crate::domain::call::Call;
+use crate::domain::call::{Call, CallFilter};
 use crate::domain::client::Client;
 use crate::domain::ids::ClientId;
 use crate::domain::slots::numbers_of;

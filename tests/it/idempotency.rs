@@ -29,16 +29,16 @@ async fn create(edge: &Edge, key: &str, path: &str, once: &str, body: &Value) ->
 /// Begins a request as a process does that dies before it answers.
 async fn begin_and_die(edge: &Edge, path: &str, once: &str, body: &[u8]) -> Work {
     let parts: [&[u8]; 3] = [b"POST", path.as_bytes(), body];
-    match edge
+    let turn = edge
         .state
         .idempotency
         .begin(Principal::ADMIN, once, &parts)
         .await
-        .unwrap()
-    {
-        Turn::Work(work) => work,
-        other => panic!("{other:?}"),
-    }
+        .unwrap();
+    let Turn::Work(work) = turn else {
+        panic!("{turn:?}");
+    };
+    work
 }
 
 async fn let_a_minute_pass(edge: &Edge) {

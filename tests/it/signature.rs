@@ -1,5 +1,7 @@
 //! The V3 signature against every published vector, and its properties.
 
+use std::slice;
+
 use proptest::prelude::*;
 use ringmaster::services::carrier::plivo_signature::{sign_v3, verify_v3};
 use serde::Deserialize;
@@ -29,9 +31,11 @@ impl Vector {
         // A GET carries its parameters in the query; where a vector lists them apart, the SDKs merge them.
         self.params
             .iter()
-            .flat_map(|(key, value)| match value {
-                Value::Array(values) => values.iter().map(|value| pair(key, value)).collect(),
-                single => vec![pair(key, single)],
+            .flat_map(|(key, value)| {
+                let values = value
+                    .as_array()
+                    .map_or(slice::from_ref(value), Vec::as_slice);
+                values.iter().map(move |value| pair(key, value))
             })
             .collect()
     }

@@ -276,18 +276,13 @@ fn readable(record: &Value) -> Result<CallRecord, LookupError> {
 
 fn live_call(value: &Value, uuid: &str) -> LiveCall {
     let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-    let digits = |name: &str| {
-        text(name)
-            .unwrap_or_default()
-            .trim_start_matches('+')
-            .to_owned()
-    };
     LiveCall {
         call_uuid: text("call_uuid").unwrap_or_else(|| uuid.to_owned()),
-        request_uuid: text("request_uuid"),
         in_progress: text("call_status").as_deref() == Some("in-progress"),
-        from: digits("from"),
-        to: digits("to"),
+        from: text("from")
+            .unwrap_or_default()
+            .trim_start_matches('+')
+            .to_owned(),
     }
 }
 

@@ -82,14 +82,10 @@ pub enum LookupError {
 pub struct LiveCall {
     /// The call's id.
     pub call_uuid: String,
-    /// The request's id, where it says so.
-    pub request_uuid: Option<String>,
     /// Answered already.
     pub in_progress: bool,
     /// Caller ID, digits only.
     pub from: String,
-    /// Destination, digits only.
-    pub to: String,
 }
 
 /// A call detail record.

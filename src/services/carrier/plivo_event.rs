@@ -270,13 +270,11 @@ mod tests {
     }
 
     fn end(name: &str) -> EndFacts {
-        match webhook_event(Hook::Hangup, &body(name), Some(1), received())
-            .unwrap()
-            .kind
-        {
-            EventKind::End(facts) => *facts,
-            other => panic!("{other:?}"),
-        }
+        let event = webhook_event(Hook::Hangup, &body(name), Some(1), received()).unwrap();
+        let EventKind::End(facts) = event.kind else {
+            panic!("{event:?}");
+        };
+        *facts
     }
 
     #[test]

@@ -117,7 +117,10 @@ impl Reconciler {
         let known = match kind {
             EventKind::Answer => CallStatus::InProgress,
             EventKind::Ring => CallStatus::Ringing,
-            _ => CallStatus::Queued,
+            EventKind::Accepted
+            | EventKind::Machine
+            | EventKind::Recording { .. }
+            | EventKind::End(_) => CallStatus::Queued,
         };
         // A call that webhooks told of already needs no invented event, only time.
         if is_over || call.status.rank() < known.rank() || call.carrier_id().is_none() {

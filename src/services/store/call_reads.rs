@@ -12,29 +12,12 @@ use super::call_doc::CallDoc;
 use super::calls::SLOTS_INDEX;
 use super::within::Within;
 use super::{Store, StoreError, StoreResult, bson_time, lenient, oid, readable};
-use crate::domain::call::{Call, CallStatus, Standing};
-use crate::domain::ids::{CallId, CampaignId, ClientId};
+use crate::domain::call::{Call, CallFilter, Standing};
+use crate::domain::ids::{CallId, CampaignId};
 use crate::domain::outcome::Outcome;
 
 /// Longest time that a primary may take to make sure that it is one.
 const SURE_TIME: Duration = Duration::from_secs(5);
-
-/// Which calls to list.
-#[derive(Debug, Clone, Default)]
-pub struct CallFilter {
-    /// Only this client's.
-    pub client: Option<ClientId>,
-    /// Only this campaign's.
-    pub campaign: Option<CampaignId>,
-    /// Only with this outcome.
-    pub outcome: Option<Outcome>,
-    /// Only with this status.
-    pub status: Option<CallStatus>,
-    /// Only live ones.
-    pub live: bool,
-    /// Only older than this one.
-    pub before: Option<CallId>,
-}
 
 impl Store {
     /// The call with this id.

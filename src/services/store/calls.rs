@@ -8,7 +8,6 @@ use futures_util::FutureExt;
 use mongodb::IndexModel;
 
 pub use super::call_doc::CallDoc;
-pub use super::call_reads::CallFilter;
 use super::within::{Within, limited};
 use super::{Store, StoreError, StoreResult, indexes, oid};
 use crate::domain::call::Call;

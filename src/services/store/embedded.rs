@@ -337,10 +337,10 @@ fn moved(answer: &Document, host: &str) -> Option<Document> {
 }
 
 fn code(error: &mongodb::error::Error) -> Option<i32> {
-    match error.kind.as_ref() {
-        ErrorKind::Command(command) => Some(command.code),
-        _ => None,
-    }
+    let ErrorKind::Command(command) = error.kind.as_ref() else {
+        return None;
+    };
+    Some(command.code)
 }
 
 /// Whether the reason of a failed start goes away by itself: the port was snatched, or an earlier server is leaving.

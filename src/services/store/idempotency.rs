@@ -64,8 +64,6 @@ pub struct StoredAnswer {
 pub struct KnownRequest {
     /// What was asked with the key.
     pub digest: String,
-    /// The id reserved for what is to be created.
-    pub reserved: [u8; 12],
     /// The answer, once there is one.
     pub answer: Option<StoredAnswer>,
 }
@@ -125,7 +123,6 @@ impl Store {
             .await?;
         Ok(found.map(|document| KnownRequest {
             digest: document.digest,
-            reserved: document.resource_id.bytes(),
             answer: document.answer.map(|answer| StoredAnswer {
                 status: u16::try_from(answer.status).unwrap_or(500),
                 content_type: answer.content_type,
