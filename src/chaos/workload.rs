@@ -141,7 +141,7 @@ impl Workload {
     async fn create(&self, world: &World, number: usize) -> anyhow::Result<()> {
         let index = number % self.clients.len();
         let client = &self.clients[index];
-        let count = 25 + (number * 7) % 60;
+        let count = 12 + (number * 7) % 40;
         let first = self.contacts.fetch_add(count, Ordering::Relaxed);
         let contacts: Vec<Value> = (first..first + count)
             .map(|index| json!({ "number": contact(index), "firstName": format!("Name{index}") }))
