@@ -57,7 +57,8 @@ pub(super) struct Disturbance {
 }
 
 /// A driver that died or let go, and the next one's first sign.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Takeover {
     pub(super) campaign: String,
     /// `killed`, `frozen` or `stopped`.

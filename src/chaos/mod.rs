@@ -169,7 +169,7 @@ async fn torment(
 ) -> anyhow::Result<Report> {
     let workload = Arc::new(Workload::begin(world).await?);
     let (working, watching) = (CancellationToken::new(), CancellationToken::new());
-    let begun = Instant::now();
+    let (begun, begun_at) = (Instant::now(), world.now());
     world.screen.begin();
     let life = &world.life;
     let work = life.spawn_work(Arc::clone(&workload).run(Arc::clone(world), working.clone()));
@@ -229,7 +229,7 @@ async fn torment(
     };
     let judgement = judge::judge(&facts, checks);
     let stats = world.simulator.stats();
-    Ok(Report::new(run, &facts, judgement, stats, counts))
+    Ok(Report::new(run, begun_at, &facts, judgement, stats, counts))
 }
 
 /// Tells from time to time how far the work is.

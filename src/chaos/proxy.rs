@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use url::form_urlencoded;
 
 use crate::utils::clock::Clock;
 use crate::utils::lifecycle::Lifecycle;
@@ -86,23 +87,21 @@ impl DialNotes {
     }
 }
 
-/// The dials that a request's callback addresses name.
+/// The dials that a request's callback addresses name, whatever the order of their parameters.
 fn dials_in(bytes: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(bytes);
-    let name = |rest: &str| -> String {
-        rest.chars()
-            .take_while(char::is_ascii_alphanumeric)
-            .collect()
+    let dial = |rest: &str| {
+        // One without its end is cut in two: the rest is to come.
+        let query = &rest[..rest.find(['#', '"'])?];
+        let value = |name: &str| {
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            pairs.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
+        };
+        Some((value("call")?, value("dial")?))
     };
-    text.split("?call=")
+    text.split("/plivo/answer-url?")
         .skip(1)
-        .filter_map(|rest| {
-            let call = name(rest);
-            let dial = name(rest.strip_prefix(call.as_str())?.strip_prefix("&dial=")?);
-            // A piece that ends with the bytes may be cut in two.
-            let is_whole = rest.len() > call.len() + "&dial=".len() + dial.len();
-            (is_whole && !dial.is_empty()).then_some((call, dial))
-        })
+        .filter_map(dial)
         .collect()
 }
 
@@ -304,7 +303,8 @@ mod tests {
 
     #[test]
     fn dials_are_read_from_their_callback_addresses() {
-        let body = br#"{"answer_url":"http://h/plivo/answer-url?call=aa11&dial=2&client=c#rc=5","x":"?call=bb&dial=1"#;
+        let body = br#"{"answer_url":"http://h/plivo/answer-url?call=aa11&client=c&dial=2&campaign=d#rc=5","x":"y"}
+            {"answer_url":"http://h/plivo/answer-url?call=bb22&client=c&dial=1"#;
         assert_eq!(
             dials_in(body),
             [("aa11".to_owned(), "2".to_owned())],

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::journal::Memory;
+use super::journal::{Memory, Takeover};
 use super::judge::{Facts, Ghost, Judgement, Promise};
 use super::screen::Screen;
 use crate::simulator::Stats;
@@ -20,6 +20,8 @@ const SHOWN: usize = 8;
 pub(super) struct Report {
     seed: u64,
     minutes: u64,
+    /// When the run began, unix ms, as all times in the violations.
+    begun_at: i64,
     promises: Vec<Row>,
     campaigns: u64,
     contacts: u64,
@@ -32,6 +34,7 @@ pub(super) struct Report {
     /// Dials that nobody knew the fate of at first, by how they were settled.
     ambiguous: BTreeMap<&'static str, u64>,
     ghosts: Vec<Ghost>,
+    takeovers: Vec<Takeover>,
     memory: Vec<Memory>,
 }
 
@@ -55,6 +58,7 @@ pub(super) struct Run {
 impl Report {
     pub(super) fn new(
         run: Run,
+        begun_at: i64,
         facts: &Facts,
         judgement: Judgement,
         stats: Stats,
@@ -82,6 +86,7 @@ impl Report {
         Self {
             seed: run.seed,
             minutes: run.minutes,
+            begun_at,
             promises: promises.into(),
             campaigns: facts.campaigns.len() as u64,
             contacts: contacts.sum(),
@@ -92,6 +97,7 @@ impl Report {
             faults,
             ambiguous: ambiguous(facts),
             ghosts: judgement.ghosts,
+            takeovers: facts.takeovers.clone(),
             memory,
         }
     }
@@ -147,7 +153,11 @@ impl Report {
             screen.say(&line);
         }
         self.show_violations(screen);
-        screen.say(&format!("  logs: {}", logs.display()));
+        screen.say(&format!(
+            "  times are unix ms; the run began at {}; logs: {}",
+            self.begun_at,
+            logs.display()
+        ));
     }
 
     fn show_violations(&self, screen: &Screen) {

@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, Reply};
@@ -17,8 +20,9 @@ use super::world::{GLOBAL_LIMIT, World};
 const AT_ONCE: usize = 7;
 /// How often it is looked whether there are enough.
 const LOOK: Duration = Duration::from_millis(300);
-/// How often a request that nobody answered is sent again.
-const TRIES: usize = 60;
+/// For how long a request that nobody answered is sent again: the Idempotency-Key of one whose container died is free after a
+/// minute of silence.
+const PATIENCE: Duration = Duration::from_secs(150);
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Area codes of the contacts' numbers, all fictitious (555).
@@ -115,19 +119,21 @@ impl Workload {
         })
     }
 
-    /// Keeps enough campaigns going until the run is stopped.
+    /// Keeps enough campaigns going until the run is stopped, then waits for those that are being created.
     pub(super) async fn run(self: Arc<Self>, world: Arc<World>, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            let active = world.journal.active().len();
-            if active < AT_ONCE {
+        let mut creating = FuturesUnordered::new();
+        while !stop.is_cancelled() || !creating.is_empty() {
+            let under_way = world.journal.active().len() + creating.len();
+            if !stop.is_cancelled() && under_way < AT_ONCE {
                 let number = self.campaigns.fetch_add(1, Ordering::Relaxed);
-                if let Err(error) = self.create(&world, number).await {
-                    world
-                        .screen
-                        .note(&format!("campaign {number} was not created: {error:#}"));
-                }
-            } else {
-                stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
+                creating.push(self.create(&world, number));
+                continue;
+            }
+            tokio::select! {
+                Some(created) = creating.next() => if let Err(error) = created {
+                    world.screen.note(&format!("a campaign was not created: {error:#}"));
+                },
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
     }
@@ -135,7 +141,7 @@ impl Workload {
     async fn create(&self, world: &World, number: usize) -> anyhow::Result<()> {
         let index = number % self.clients.len();
         let client = &self.clients[index];
-        let count = 25 + (number * 7) % 60;
+        let count = 12 + (number * 7) % 40;
         let first = self.contacts.fetch_add(count, Ordering::Relaxed);
         let contacts: Vec<Value> = (first..first + count)
             .map(|index| json!({ "number": contact(index), "firstName": format!("Name{index}") }))
@@ -241,15 +247,18 @@ async fn create_client(world: &World, plan: &Plan) -> anyhow::Result<Client> {
 /// it that only one thing is created.
 async fn insist(world: &World, api: &Api, path: &str, body: &Value) -> anyhow::Result<Reply> {
     let key = uuid::Uuid::new_v4().to_string();
-    let mut reply = Reply::default();
-    for turn in 0..TRIES {
-        reply = api.post(world.address(turn), path, body, Some(&key)).await;
+    let begun = Instant::now();
+    let mut turn = 0;
+    let reply = loop {
+        let reply = api.post(world.address(turn), path, body, Some(&key)).await;
         // 409: an earlier try is still being worked on.
-        if !reply.is_uncertain() && reply.status != 409 {
-            break;
+        let is_open = reply.is_uncertain() || reply.status == 409;
+        if !is_open || begun.elapsed() > PATIENCE {
+            break reply;
         }
+        turn += 1;
         tokio::time::sleep(PAUSE).await;
-    }
+    };
     anyhow::ensure!(
         reply.is_success(),
         "{path} answered {}: {}",

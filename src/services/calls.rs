@@ -1,6 +1,7 @@
 //! The only writer of a call's state after its intent: reads the call, asks the pure state machine, writes once, guarded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -12,12 +13,17 @@ use crate::domain::call_event::{CallEvent, EndFacts, EventKind, FinalSource};
 use crate::domain::ids::CallId;
 use crate::domain::outcome::Outcome;
 use crate::domain::transition::{self, Applied, Deadlines};
+use crate::utils::backoff;
 use crate::utils::clock::Clock;
 use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 
 /// How often a change is decided anew when another writer was faster. Each loss means that somebody else got on.
 const MAX_TRIES: usize = 16;
+/// How often the carrier is told to end a ghost call, and how soon again.
+const GHOST_TRIES: u32 = 5;
+const GHOST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_GHOST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -388,10 +394,15 @@ impl Calls {
         let is_over = matches!(event.kind, EventKind::End(_) | EventKind::Recording { .. });
         if let Some(uuid) = uuid.filter(|_| !is_over) {
             let (carrier, id) = (Arc::clone(&self.carrier), call.id);
+            // Hanging up twice does no harm, and every moment that its phone rings does.
             self.life.spawn_work(async move {
                 crash_point!("ghost.before_hanging_up");
-                if let Err(error) = carrier.hang_up(&uuid).await {
-                    tracing::error!(callId = %id, %error, "a ghost call could not be hung up");
+                for turn in 0..GHOST_TRIES {
+                    let Err(error) = carrier.hang_up(&uuid).await else {
+                        return;
+                    };
+                    tracing::error!(callId = %id, %error, turn, "a ghost call could not be hung up");
+                    tokio::time::sleep(backoff::exponential(GHOST_PAUSE, turn, LONGEST_GHOST_PAUSE)).await;
                 }
             });
         }
