@@ -127,7 +127,8 @@ fn carrier() -> SimulatorOptions {
 }
 
 /// Settings under which only the database's failures matter.
-const SETTINGS: [(&str, &str); 2] = [
+const SETTINGS: [(&str, &str); 3] = [
+    ("MAX_CONCURRENT_CALL_WAIT", "20000"),
     ("FAILED_CALL_RATE_THRESHOLD", "100"),
     ("CALL_TIMEOUT_MINUTES", "2"),
 ];
@@ -296,7 +297,7 @@ async fn a_webhook_whose_write_fails_is_answered_5xx_and_settled_when_it_comes_a
         })
         .await;
         shaky.mend().await;
-        let progress = operator.until_status(&campaign, "completed").await;
+        let progress = watch(&operator, &campaign).await;
         assert_eq!(progress["final"]["answered"], 4, "{fault}: {progress}");
         until("every webhook was taken", async || {
             let calls = shaky.world.simulator.calls();
