@@ -208,7 +208,7 @@ pub async fn assemble(config: Config) -> Result<Assembly, BuildError> {
             watch,
             dialing,
         ),
-        monitoring: Monitoring::new(store.clone(), clock.clone(), &config),
+        monitoring: Monitoring::new(store.clone(), heartbeat.clone(), &config),
         single_calls: SingleCalls::new(parts, dialing.slot_wait),
         calls,
         dispatcher,

@@ -54,6 +54,19 @@ impl Heartbeat {
         renewed.elapsed() > self.settings.orphan_threshold / 2
     }
 
+    /// Asks the database for its time, and whether it takes a write: this container's sign of life. False when the clock could
+    /// not be followed this time.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn probe(&self) -> StoreResult<bool> {
+        let is_in_time = self.store.ping(&self.clock).await?;
+        self.store
+            .container_seen(&self.container, env!("CARGO_PKG_VERSION"))
+            .await?;
+        Ok(is_in_time)
+    }
+
     /// Renews all leases once, and follows the database's clock. False when the clock could not be followed this time.
     ///
     /// # Errors
@@ -64,11 +77,7 @@ impl Heartbeat {
         let begun = Instant::now();
         self.store.campaign_heartbeat(&self.container).await?;
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = begun;
-        let is_in_time = self.store.ping(&self.clock).await?;
-        self.store
-            .container_seen(&self.container, env!("CARGO_PKG_VERSION"))
-            .await?;
-        Ok(is_in_time)
+        self.probe().await
     }
 
     /// Beats until the process stops.

@@ -1,7 +1,12 @@
 //! What is going on now, for people and dashboards.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex;
+
+use super::heartbeat::Heartbeat;
+pub use super::store::Trouble;
 use super::store::containers::Container;
 use super::store::{Store, StoreResult};
 use crate::config::Config;
@@ -9,7 +14,6 @@ use crate::domain::call::{Call, CallFilter};
 use crate::domain::client::Client;
 use crate::domain::ids::ClientId;
 use crate::domain::slots::numbers_of;
-use crate::utils::clock::Clock;
 
 /// Calls listed at most beside their number.
 const MOST_CALLS: i64 = 500;
@@ -61,11 +65,16 @@ pub struct Driving {
     pub campaigns: i64,
 }
 
+/// The database is not asked again so soon.
+const PROBE_AGE: Duration = Duration::from_secs(1);
+
 /// The service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Monitoring {
     store: Store,
-    clock: Clock,
+    heartbeat: Heartbeat,
+    /// The last answer of the database, and when it came.
+    probed: Arc<Mutex<Option<(Instant, Result<(), Trouble>)>>>,
     global_max: u32,
     high_percent: u32,
     orphan_threshold: Duration,
@@ -74,10 +83,11 @@ pub struct Monitoring {
 impl Monitoring {
     /// The service.
     #[must_use]
-    pub fn new(store: Store, clock: Clock, settings: &Config) -> Self {
+    pub fn new(store: Store, heartbeat: Heartbeat, settings: &Config) -> Self {
         Self {
             store,
-            clock,
+            heartbeat,
+            probed: Arc::default(),
             global_max: settings.dialing.global_max_calls,
             high_percent: settings.dialing.high_utilization_percent,
             orphan_threshold: settings.lease.orphan_threshold,
@@ -117,12 +127,24 @@ impl Monitoring {
         })
     }
 
-    /// Asks the database whether it can be written to.
+    /// Asks the database whether it answers and takes writes; what is the matter when not.
     ///
     /// # Errors
-    /// Those of the store.
-    pub async fn ping(&self) -> StoreResult<()> {
-        self.store.ping(&self.clock).await.map(drop)
+    /// What is the matter.
+    pub async fn probe(&self) -> Result<(), Trouble> {
+        // Anybody may ask, and each question costs a write: whoever asks at the same time shares one.
+        let mut probed = self.probed.lock().await;
+        if let Some((at, answer)) = *probed
+            && at.elapsed() < PROBE_AGE
+        {
+            return answer;
+        }
+        let answer = self.heartbeat.probe().await.map(drop).map_err(|error| {
+            tracing::warn!(%error, "the database cannot be used");
+            error.trouble()
+        });
+        *probed = Some((Instant::now(), answer));
+        answer
     }
 
     /// How full the account is, and each client: only `client` where one is given, else the first 500.
