@@ -34,14 +34,11 @@ type Faults = Vec<(String, String)>;
 
 /// What to do when the callee picks up. Text, URLs and header values may use `{{firstName}}` and list columns.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(
-    tag = "type",
-    rename_all = "lowercase",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Answer {
     /// Connects the call's audio to a bot, both ways, over a WebSocket.
+    // Said of the variant, because the API's document does not see what is said of all variants' fields.
+    #[serde(rename_all = "camelCase")]
     Stream {
         /// `wss://` (or `ws://`) address of the bot; names may stand in its path and query.
         #[schema(example = "wss://bot.example.com/call?tag={{tag}}")]

@@ -37,6 +37,7 @@ pub(super) fn making_router() -> OpenApiRouter<AppState> {
     params(("Idempotency-Key" = Option<String>, Header, description = "Send it again with the same key and nobody is called twice.")),
     responses(
         (status = 201, description = "The call", body = CallOut),
+        (status = 404, description = "There is no such client", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The key is in use", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "All slots are taken: see Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]

@@ -35,6 +35,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     params(("Idempotency-Key" = Option<String>, Header, description = "Send it again with the same key and nothing is created twice.")),
     responses(
         (status = 201, description = "Created", body = CampaignOut),
+        (status = 404, description = "There is no such list", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The list is not ready, or the key is in use", body = Problem, content_type = "application/problem+json"),
     ))]
 async fn create(

@@ -1,17 +1,28 @@
 //! The API's document: made of the same list of routes that is served, with what holds for all of them added here.
 
 use utoipa::Modify;
+use utoipa::Number;
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, PathItem};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{Content, ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{
+    Content, ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, Schema,
+};
 
+use super::dto::page::MAX_LIMIT;
+use crate::domain::call::CallStatus;
 use crate::error::{FieldFault, Problem};
 
 /// Routes under this prefix need a key or token.
 const GUARDED: &str = "/v1/";
+/// What an id looks like.
+const ID: &str = "^[0-9a-fA-F]{24}$";
+/// What a place in a list of contacts looks like.
+const PLACE: &str = "^[0-9]{1,18}$";
+/// What an idempotency key looks like.
+const KEY: &str = "^[!-~]{1,200}$";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -63,6 +74,30 @@ pub(super) fn complete(document: &mut OpenApi) {
     }
 }
 
+/// Says of parameters that many operations share what they may be.
+fn narrow(path: &str, parameter: &mut RefOr<Parameter>) {
+    let RefOr::T(parameter) = parameter else {
+        return;
+    };
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else {
+        return;
+    };
+    match parameter.name.as_str() {
+        "cursor" if path.ends_with("/contacts") => schema.pattern = Some(PLACE.to_owned()),
+        "id" | "clientId" | "campaignId" | "cursor" => schema.pattern = Some(ID.to_owned()),
+        "Idempotency-Key" => schema.pattern = Some(KEY.to_owned()),
+        "limit" => {
+            schema.minimum = Some(Number::UInt(1));
+            schema.maximum = Some(Number::UInt(MAX_LIMIT as usize));
+        }
+        "status" if path.contains("calls") => {
+            let names = CallStatus::ALL.map(|status| status.as_str().into());
+            schema.enum_values = Some(names.to_vec());
+        }
+        _ => {}
+    }
+}
+
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [
         &mut item.get,
@@ -81,6 +116,8 @@ fn complete_operation(path: &str, operation: &mut Operation) {
         SecurityRequirement::new("bearer", scopes()),
         SecurityRequirement::new("apiKey", scopes()),
     ]);
+    let parameters = operation.parameters.iter_mut().flatten();
+    parameters.for_each(|parameter| narrow(path, parameter));
     let has_body = operation.request_body.is_some();
     let problems = [
         (

@@ -28,14 +28,13 @@ pub struct CallIn {
     /// What the callee hears.
     pub answer: Answer,
     /// The client, for admins only.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-fA-F]{24}$")]
     pub client_id: Option<ClientId>,
     /// How to greet the callee: `{{firstName}}` in the answer.
     pub first_name: Option<String>,
     /// Bot to wake before the call.
     pub warmup_url: Option<String>,
     /// `true` or `"continue"`: report an answering machine; `"hangup"`: hang up on it.
-    #[schema(value_type = Option<String>)]
     pub machine_detection: Option<MachineDetectionIn>,
     /// Longest answered time in seconds.
     #[schema(minimum = 1, maximum = 86400)]

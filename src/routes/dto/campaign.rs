@@ -24,10 +24,10 @@ pub struct CampaignIn {
     #[schema(example = "March reminders", min_length = 1, max_length = 200)]
     pub campaign_name: String,
     /// The list; it must be `ready` and of the same client.
-    #[schema(value_type = String, example = "65f0c0ffee0000000000c0de")]
+    #[schema(value_type = String, example = "65f0c0ffee0000000000c0de", pattern = "^[0-9a-fA-F]{24}$")]
     pub list_id: ListId,
     /// The client, for admins only; the list's client without it.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-fA-F]{24}$")]
     pub client_id: Option<ClientId>,
     /// Caller ID, E.164.
     #[schema(example = "+12025550100")]
@@ -50,7 +50,6 @@ pub struct CampaignIn {
     #[schema(minimum = 1)]
     pub max_concurrent_calls: Option<u32>,
     /// `true` or `"continue"`: report answering machines; `"hangup"`: hang up on them.
-    #[schema(value_type = Option<String>)]
     pub machine_detection: Option<MachineDetectionIn>,
     /// Longest answered time of a call in seconds.
     #[schema(minimum = 1, maximum = 86400)]
@@ -61,7 +60,7 @@ pub struct CampaignIn {
 }
 
 /// Answering-machine detection as people write it.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum MachineDetectionIn {
     /// `true` reports machines.
