@@ -26,6 +26,7 @@ import pymongo.errors
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = ROOT / "target/debug/ringmaster"
 CALLER_ID = "+12025550100"
+AUTH_ID, CARRIER_TOKEN = "MASIMULATOR000000000", "simulator-auth-token"
 START_SECONDS = 60
 
 
@@ -115,22 +116,20 @@ def start_service(world: World, admin_key: str) -> str:
     mongo, carrier, service = free_ports(3)
     uri = start_mongod(world, mongo)
     options = world.folder / "simulator.json"
-    options.write_text(
-        json.dumps({"callerIds": [CALLER_ID], "cps": 0, "ringDelayMs": {"min": 5, "max": 5}, "seed": 1})
-    )
+    account = {"authId": AUTH_ID, "authTokens": [CARRIER_TOKEN], "callerIds": [CALLER_ID]}
+    options.write_text(json.dumps({**account, "cps": 0, "ringDelayMs": {"min": 5, "max": 5}, "seed": 1}))
     command = [str(BINARY), "simulate", "--listen", f"127.0.0.1:{carrier}", "--options", str(options)]
     world.start("simulator", command)
     until("the simulator starts", lambda: answers(f"http://127.0.0.1:{carrier}/simulator/stats"))
     base = f"http://127.0.0.1:{service}"
-    defaults = json.loads(options.read_text())
     settings = {
         "HOST": "127.0.0.1",
         "PORT": str(service),
         "MONGODB_URI": uri,
         "MONGODB_DATABASE": "schemathesis",
         "BASE_URL": base,
-        "PLIVO_AUTH_ID": defaults.get("authId", "MASIMULATOR000000000"),
-        "PLIVO_AUTH_TOKEN": "simulator-auth-token",
+        "PLIVO_AUTH_ID": AUTH_ID,
+        "PLIVO_AUTH_TOKEN": CARRIER_TOKEN,
         "PLIVO_API_BASE": f"http://127.0.0.1:{carrier}",
         "PLIVO_CPS": "50",
         "ADMIN_API_KEY": admin_key,
@@ -193,7 +192,8 @@ def main() -> int:
         ]  # fmt: skip
         if arguments.minutes:
             command.append(f"--max-time={arguments.minutes * 60:.0f}")
-        environment = {**os.environ, "ADMIN_KEY": admin_key}
+        environment = {**os.environ, "ADMIN_KEY": admin_key, "CARRIER_TOKEN": CARRIER_TOKEN}
+        environment |= {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(Path(__file__).parent)}
         print(f"seed {arguments.seed}, {arguments.examples} examples", flush=True)
         began = time.monotonic()
         code = subprocess.run([*command, *more], env=environment, check=False, cwd=folder).returncode

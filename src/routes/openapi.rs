@@ -3,12 +3,13 @@
 use utoipa::Modify;
 use utoipa::Number;
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::{Operation, Parameter, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{
-    Content, ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, Schema,
+    Content, ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response,
+    ResponseBuilder, Schema, Type,
 };
 
 use super::dto::page::MAX_LIMIT;
@@ -21,6 +22,8 @@ const GUARDED: &str = "/v1/";
 const ID: &str = "^[0-9a-fA-F]{24}$";
 /// What a place in a list of contacts looks like.
 const PLACE: &str = "^[0-9]{1,18}$";
+/// The header that makes a POST safe to repeat.
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// What an idempotency key looks like.
 const KEY: &str = "^[!-~]{1,200}$";
 
@@ -69,8 +72,32 @@ pub(super) fn base() -> OpenApi {
 pub(super) fn complete(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         if path.starts_with(GUARDED) {
+            item.post.iter_mut().for_each(complete_post);
             operations(item).for_each(|operation| complete_operation(path, operation));
         }
+    }
+}
+
+/// Every POST may carry a key that makes it safe to repeat; those that create something say so.
+fn complete_post(operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    let in_use = problem("The Idempotency-Key is in use, or what is there stands in the way.");
+    responses
+        .entry("409".to_owned())
+        .or_insert(RefOr::T(in_use));
+    let is_key = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.name == IDEMPOTENCY_KEY);
+    let parameters = operation.parameters.get_or_insert_default();
+    if responses.contains_key("201") && !parameters.iter().any(is_key) {
+        let key = ParameterBuilder::new()
+            .name(IDEMPOTENCY_KEY)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(
+                "Send it again with the same key and nothing is created twice.",
+            ))
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+            .build();
+        parameters.push(RefOr::T(key));
     }
 }
 
@@ -85,7 +112,7 @@ fn narrow(path: &str, parameter: &mut RefOr<Parameter>) {
     match parameter.name.as_str() {
         "cursor" if path.ends_with("/contacts") => schema.pattern = Some(PLACE.to_owned()),
         "id" | "clientId" | "campaignId" | "cursor" => schema.pattern = Some(ID.to_owned()),
-        "Idempotency-Key" => schema.pattern = Some(KEY.to_owned()),
+        IDEMPOTENCY_KEY => schema.pattern = Some(KEY.to_owned()),
         "limit" => {
             schema.minimum = Some(Number::UInt(1));
             schema.maximum = Some(Number::UInt(MAX_LIMIT as usize));

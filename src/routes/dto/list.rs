@@ -30,6 +30,7 @@ pub struct ListIn {
 
 /// A list to create from a CSV file: the parts of the form, the file last.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "only describes the form for the API's document")]
 pub struct ListForm {
