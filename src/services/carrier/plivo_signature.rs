@@ -144,9 +144,11 @@ mod tests {
                 verify_v3(&method, url, &params, nonce, signature, std::iter::once(token))
             };
             prop_assert!(verify(&url, &nonce, &signature, &token));
-            prop_assert!(verify(&url, &nonce, &format!("junk, {signature}"), &token));
-            prop_assert!(!verify(&url, &format!("{nonce}x"), &signature, &token));
-            prop_assert!(!verify(&url, &nonce, &signature, &format!("{token}x")));
+            let (both, other_nonce, other_token) =
+                (format!("junk, {signature}"), format!("{nonce}x"), format!("{token}x"));
+            prop_assert!(verify(&url, &nonce, &both, &token));
+            prop_assert!(!verify(&url, &other_nonce, &signature, &token));
+            prop_assert!(!verify(&url, &nonce, &signature, &other_token));
             prop_assert!(!verify(&url.replacen("https", "http", 1), &nonce, &signature, &token));
             prop_assert!(!verify(&url, &nonce, &signature, ""));
         }
