@@ -11,7 +11,7 @@ use super::dto::monitoring::{
 use super::dto::page::Page;
 use super::extract::{Admin, AppJson, AppQuery};
 use crate::domain::role::Principal;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Problem};
 use crate::state::AppState;
 
 /// The routes.
@@ -27,6 +27,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 #[utoipa::path(get, path = "/v1/active-calls", tag = "monitoring", params(ActiveCallsQuery),
     responses(
         (status = 200, description = "Live calls", body = ActiveCallsOut),
+        (status = 404, description = "There is no such client", body = Problem, content_type = "application/problem+json"),
     ))]
 async fn active_calls(
     State(state): State<AppState>,

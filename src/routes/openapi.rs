@@ -1,6 +1,7 @@
 //! The API's document: made of the same list of routes that is served, with what holds for all of them added here.
 
 use utoipa::Modify;
+use utoipa::Number;
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::security::{
@@ -8,13 +9,23 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{
     Content, ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response,
-    ResponseBuilder, Type,
+    ResponseBuilder, Schema, Type,
 };
 
+use super::dto::page::MAX_LIMIT;
+use crate::domain::call::CallStatus;
 use crate::error::{FieldFault, Problem};
 
 /// Routes under this prefix need a key or token.
 const GUARDED: &str = "/v1/";
+/// What an id looks like.
+const ID: &str = "^[0-9a-fA-F]{24}$";
+/// What a place in a list of contacts looks like.
+const PLACE: &str = "^[0-9]{1,18}$";
+/// The header that makes a POST safe to repeat.
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+/// What an idempotency key looks like.
+const KEY: &str = "^[!-~]{1,200}$";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -90,12 +101,36 @@ fn idempotency_key() -> Parameter {
     let description =
         "Send it again with the same key, if the answer was lost: nothing is done twice.";
     ParameterBuilder::new()
-        .name("Idempotency-Key")
+        .name(IDEMPOTENCY_KEY)
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
         .description(Some(description))
         .build()
+}
+
+/// Says of parameters that many operations share what they may be.
+fn narrow(path: &str, parameter: &mut RefOr<Parameter>) {
+    let RefOr::T(parameter) = parameter else {
+        return;
+    };
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else {
+        return;
+    };
+    match parameter.name.as_str() {
+        "cursor" if path.ends_with("/contacts") => schema.pattern = Some(PLACE.to_owned()),
+        "id" | "clientId" | "campaignId" | "cursor" => schema.pattern = Some(ID.to_owned()),
+        IDEMPOTENCY_KEY => schema.pattern = Some(KEY.to_owned()),
+        "limit" => {
+            schema.minimum = Some(Number::UInt(1));
+            schema.maximum = Some(Number::UInt(MAX_LIMIT as usize));
+        }
+        "status" if path.contains("calls") => {
+            let names = CallStatus::ALL.map(|status| status.as_str().into());
+            schema.enum_values = Some(names.to_vec());
+        }
+        _ => {}
+    }
 }
 
 fn complete_operation(path: &str, operation: &mut Operation, is_post: bool) {
@@ -106,6 +141,9 @@ fn complete_operation(path: &str, operation: &mut Operation, is_post: bool) {
         .any(|known| matches!(known, RefOr::T(known) if known.name == "clientId"));
     if creates {
         parameters.push(RefOr::T(idempotency_key()));
+    }
+    for parameter in parameters {
+        narrow(path, parameter);
     }
     let scopes = std::iter::empty::<String>;
     operation.security = Some(vec![
@@ -131,9 +169,9 @@ fn complete_operation(path: &str, operation: &mut Operation, is_post: bool) {
             "There is no such thing, or it is someone else's.",
         ),
         (
-            creates,
+            is_post,
             "409",
-            "An earlier request with this Idempotency-Key is still being worked on.",
+            "The Idempotency-Key is in use, or what is there stands in the way.",
         ),
         (has_body, "413", "The body is too long."),
         (has_body, "415", "The body is not sent as what it must be."),

@@ -27,7 +27,7 @@ pub struct CallIn {
     /// What the callee hears.
     pub answer: AnswerIn,
     /// The client, for admins only.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-fA-F]{24}$")]
     pub client_id: Option<ClientId>,
     /// How to greet the callee: `{{firstName}}` in the answer.
     pub first_name: Option<String>,

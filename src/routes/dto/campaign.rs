@@ -25,10 +25,10 @@ pub struct CampaignIn {
     #[schema(example = "March reminders", min_length = 1, max_length = 200)]
     pub campaign_name: String,
     /// The list; it must be `ready` and of the same client.
-    #[schema(value_type = String, example = "65f0c0ffee0000000000c0de")]
+    #[schema(value_type = String, example = "65f0c0ffee0000000000c0de", pattern = "^[0-9a-fA-F]{24}$")]
     pub list_id: ListId,
     /// The client, for admins only; the list's client without it.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-fA-F]{24}$")]
     pub client_id: Option<ClientId>,
     /// Caller ID, E.164.
     #[schema(example = "+12025550100")]

@@ -22,7 +22,7 @@ pub struct ListIn {
     #[schema(example = "IN")]
     pub default_country: Option<String>,
     /// Whose it will be; for admins.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-fA-F]{24}$")]
     pub client_id: Option<ClientId>,
     /// The contacts, in the order in which they are dialed.
     pub contacts: Vec<JsonContact>,
@@ -30,6 +30,7 @@ pub struct ListIn {
 
 /// A list to create from a CSV file: the parts of the form. Behind the file only the name may come.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "only describes the form for the API's document")]
 pub struct ListForm {
@@ -38,6 +39,7 @@ pub struct ListForm {
     /// The country of numbers without a country code (ISO 3166-1 alpha-2).
     default_country: Option<String>,
     /// Whose it will be; for admins.
+    #[schema(pattern = "^[0-9a-fA-F]{24}$")]
     client_id: Option<String>,
     /// CSV in UTF-8 with a header; a column `number`, `phone` or `mobile` is needed, `firstName` and `timeZone` are
     /// understood, all others are kept for templates. At most 512 MiB and 5 million rows.

@@ -11,7 +11,7 @@ use crate::routes::extract::query_error;
 /// Items of a page, where the request does not say.
 const DEFAULT_LIMIT: u32 = 50;
 /// Most items of a page.
-const MAX_LIMIT: u32 = 500;
+pub const MAX_LIMIT: u32 = 500;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]

@@ -123,3 +123,41 @@ fn signed_message(method: &str, url: &str, params: &[(String, String)], nonce: &
     message.push_str(nonce);
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What was signed is accepted in any order of its parameters; with another nonce, token or address it is not.
+        #[test]
+        fn only_what_was_signed_is_accepted(
+            method in "GET|POST", url in "https://h(\\PC{0,30})(\\?\\PC{0,30})?",
+            mut params in proptest::collection::vec((any::<String>(), any::<String>()), 0..6),
+            nonce in any::<String>(), token in "\\PC{1,40}",
+        ) {
+            let signature = sign_v3(&method, &url, &params, &nonce, &token);
+            params.reverse();
+            let verify = |url: &str, nonce: &str, signature: &str, token: &str| {
+                verify_v3(&method, url, &params, nonce, signature, std::iter::once(token))
+            };
+            prop_assert!(verify(&url, &nonce, &signature, &token));
+            let (both, other_nonce, other_token) =
+                (format!("junk, {signature}"), format!("{nonce}x"), format!("{token}x"));
+            prop_assert!(verify(&url, &nonce, &both, &token));
+            prop_assert!(!verify(&url, &other_nonce, &signature, &token));
+            prop_assert!(!verify(&url, &nonce, &signature, &other_token));
+            prop_assert!(!verify(&url.replacen("https", "http", 1), &nonce, &signature, &token));
+            prop_assert!(!verify(&url, &nonce, &signature, ""));
+        }
+
+        #[test]
+        fn no_header_makes_it_panic_or_is_accepted_by_chance(
+            header in "\\PC{0,100}|[A-Za-z0-9+/]{43}=", url in any::<String>(), nonce in any::<String>(), token in any::<String>(),
+        ) {
+            prop_assert!(!verify_v3("POST", &url, &[], &nonce, &header, std::iter::once(token.as_str())));
+        }
+    }
+}
