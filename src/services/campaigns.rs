@@ -1,10 +1,13 @@
 //! Campaigns as operators see them: create, command, watch.
 
 mod new;
+mod watch;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub use new::{AskedCalls, NewCampaign};
+pub use watch::Watched;
+use watch::{estimate, waiting_for};
 
 use super::dispatcher::Dispatcher;
 use super::outbound::Outbound;
@@ -55,25 +58,6 @@ pub struct Commanded {
     pub campaign: Campaign,
     /// Its live calls.
     pub in_flight: u64,
-}
-
-/// Progress as operators see it.
-#[derive(Debug, Clone)]
-pub struct Watched {
-    /// The campaign.
-    pub campaign: Campaign,
-    /// Every contact under one heading.
-    pub progress: Progress,
-    /// Calls begun in the last minute.
-    pub calls_per_minute: u64,
-    /// When it will be done at this rate, UTC.
-    pub estimated_completion: Option<DateTime<Utc>>,
-    /// What it waits for now.
-    pub waiting_for: Option<String>,
-    /// Age of its driver's last heartbeat.
-    pub heartbeat_age: Option<TimeDelta>,
-    /// The driver is alive.
-    pub is_driven: bool,
 }
 
 /// The service. Cheap to clone.
@@ -382,22 +366,4 @@ impl Campaigns {
             heartbeat_age,
         })
     }
-}
-
-fn waiting_for(campaign: &Campaign) -> Option<String> {
-    match campaign.status {
-        CampaignStatus::Scheduled => Some("schedule".to_owned()),
-        CampaignStatus::Running => campaign.waiting_for.clone(),
-        CampaignStatus::Paused
-        | CampaignStatus::Completed
-        | CampaignStatus::Cancelled
-        | CampaignStatus::Failed => None,
-    }
-}
-
-fn estimate(left: i64, calls_per_minute: u64, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let rate = i64::try_from(calls_per_minute)
-        .ok()
-        .filter(|rate| *rate > 0)?;
-    now.checked_add_signed(TimeDelta::seconds(left.saturating_mul(60) / rate))
 }
