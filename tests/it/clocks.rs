@@ -11,8 +11,8 @@ use ringmaster::simulator::{DialRecord, MsRange, SimulatorOptions};
 use serde_json::{Value, json};
 
 use crate::helpers::app::{Api, FROM, World, contact, quick_carrier, until};
-use crate::helpers::judge::now_ms;
-use crate::helpers::process::{Served, assert_adds_up};
+use crate::helpers::judge::{assert_adds_up, now_ms};
+use crate::helpers::process::Served;
 
 /// Between two calls of a client by its limit: 600 a minute.
 const TURN_MS: i64 = 100;

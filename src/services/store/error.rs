@@ -73,6 +73,7 @@ impl StoreError {
             }
             Self::Unavailable { .. }
             | Self::Duplicate { .. }
+            | Self::Newer { .. }
             | Self::Corrupt { .. }
             | Self::Internal { .. } => Trouble::Away,
         }
@@ -97,8 +98,43 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// Server codes that mean "not now": shutting down, no primary, write concern not met in time, time limit, interrupted, a
 /// cursor or snapshot that a failover took away, disk full, writes blocked (371). As in MongoDB's `error_codes.yml`.
 const PASSING_CODES: [i32; 37] = [
-    6, 7, 24, 43, 46, 50, 64, 74, 89, 91, 100, 112, 133, 134, 175, 189, 202, 217, 225, 237, 239, 246,
-    251, 262, 290, 365, 371, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436, OUT_OF_DISK_SPACE,
+    6,
+    7,
+    24,
+    43,
+    46,
+    50,
+    64,
+    74,
+    89,
+    91,
+    100,
+    112,
+    133,
+    134,
+    175,
+    189,
+    202,
+    217,
+    225,
+    237,
+    239,
+    246,
+    251,
+    262,
+    290,
+    365,
+    371,
+    9001,
+    10058,
+    10107,
+    11600,
+    11601,
+    11602,
+    13388,
+    13435,
+    13436,
+    OUT_OF_DISK_SPACE,
 ];
 
 impl From<Error> for StoreError {
