@@ -259,7 +259,7 @@ fn parts(
         clock.clone(),
         base_url.unwrap_or_else(|| unreachable!("require_serve saw it")),
     );
-    let container = store::new_id::<ContainerId>().to_string();
+    let container = store::new_id::<ContainerId>(clock.now()).to_string();
     let outbound = Outbound::new(config.http.allow_private_urls);
     Ok(Parts {
         slots: Slots::new(store.clone(), dialing.global_max_calls, wake.clone()),

@@ -189,9 +189,9 @@ async fn healthcheck() -> anyhow::Result<ExitCode> {
 /// Where a service that is bound to `host` can be asked from its own machine.
 fn own_address(host: IpAddr) -> IpAddr {
     match host {
-        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        bound => bound,
+        IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => host,
     }
 }
 

@@ -62,7 +62,16 @@ pub(super) async fn carry_out(world: &Arc<World>, workload: &Workload, action: A
             let body = json!({ "maxCallsPerCallerId": calls });
             change_limit(world, client, &client.caller_id_scope(), calls, &body).await;
         }
-        _ => {}
+        Action::Kill { .. }
+        | Action::Terminate { .. }
+        | Action::Freeze { .. }
+        | Action::KillPrimary { .. }
+        | Action::StepDown
+        | Action::Member { .. }
+        | Action::Link { .. }
+        | Action::Dials { .. }
+        | Action::Webhooks { .. }
+        | Action::LookUps { .. } => {}
     }
 }
 

@@ -37,8 +37,6 @@ type Faults = Vec<(String, String)>;
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Answer {
     /// Connects the call's audio to a bot, both ways, over a WebSocket.
-    // Said of the variant, because the API's document does not see what is said of all variants' fields.
-    #[serde(rename_all = "camelCase")]
     Stream {
         /// `wss://` (or `ws://`) address of the bot; names may stand in its path and query.
         #[schema(example = "wss://bot.example.com/call?tag={{tag}}")]

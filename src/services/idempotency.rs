@@ -86,6 +86,8 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// The body; absent when it may be shown once only.
     pub body: Option<Vec<u8>>,
+    /// Digest of the form that it answers.
+    pub form: Option<String>,
 }
 
 impl From<StoredAnswer> for Answer {
@@ -94,6 +96,7 @@ impl From<StoredAnswer> for Answer {
             status: stored.status,
             content_type: stored.content_type,
             body: stored.body,
+            form: stored.form,
         }
     }
 }
@@ -204,6 +207,7 @@ impl Work {
             status: answer.status,
             content_type: answer.content_type,
             body: answer.body,
+            form: answer.form,
         };
         self.store.idempotency_complete(&self.hold, answer).await
     }

@@ -65,6 +65,9 @@ pub struct Driving {
     pub campaigns: i64,
 }
 
+/// The last answer of the database, and when it came.
+type Probed = (Instant, Result<(), Trouble>);
+
 /// The database is not asked again so soon.
 const PROBE_AGE: Duration = Duration::from_secs(1);
 
@@ -73,8 +76,7 @@ const PROBE_AGE: Duration = Duration::from_secs(1);
 pub struct Monitoring {
     store: Store,
     heartbeat: Heartbeat,
-    /// The last answer of the database, and when it came.
-    probed: Arc<Mutex<Option<(Instant, Result<(), Trouble>)>>>,
+    probed: Arc<Mutex<Option<Probed>>>,
     global_max: u32,
     high_percent: u32,
     orphan_threshold: Duration,

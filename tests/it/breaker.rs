@@ -298,12 +298,10 @@ async fn whoever_was_not_dialed_when_the_campaign_expires_is_skipped() {
     let (_, operator) = world
         .client(json!({ "name": "Acme", "maxConcurrentCalls": 1 }))
         .await;
-    let expires = in_seconds(4);
+    let list = operator.list_of(0, 30).await;
+    let expires = in_seconds(6);
     let campaign = operator
-        .campaign(
-            &operator.list_of(0, 30).await,
-            json!({ "expiresAt": expires }),
-        )
+        .campaign(&list, json!({ "expiresAt": expires }))
         .await;
     let progress = operator.until_status(&campaign, "completed").await;
     assert_adds_up(&progress);
@@ -323,7 +321,7 @@ async fn a_scheduled_campaign_starts_by_itself_and_not_before() {
     let (_one, _two) = (world.container(&[]).await, world.container(&[]).await);
     let (_, operator) = world.client(json!({ "name": "Acme" })).await;
     let list = operator.list_of(0, 6).await;
-    let at = in_seconds(3);
+    let at = in_seconds(5);
     let campaign = operator.campaign(&list, json!({ "scheduledAt": at })).await;
     let progress = operator.progress(&campaign).await;
     assert_eq!(progress["status"], "scheduled");

@@ -11,8 +11,8 @@ use ringmaster::simulator::{DialRecord, MsRange, SimulatorOptions};
 use serde_json::{Value, json};
 
 use crate::helpers::app::{Api, FROM, World, contact, quick_carrier, until};
-use crate::helpers::judge::now_ms;
-use crate::helpers::process::{Served, assert_adds_up};
+use crate::helpers::judge::{assert_adds_up, now_ms};
+use crate::helpers::process::Served;
 
 /// Between two calls of a client by its limit: 600 a minute.
 const TURN_MS: i64 = 100;
@@ -60,6 +60,62 @@ fn dials_of(world: &World, campaign: &str) -> Vec<DialRecord> {
     let mut calls = world.simulator.calls();
     calls.retain(|call| call.params["campaign"] == campaign);
     calls
+}
+
+/// No more calls than the client's limit allows, whoever started them.
+#[track_caller]
+fn assert_rate(world: &World) {
+    let mut at: Vec<i64> = world
+        .simulator
+        .calls()
+        .iter()
+        .map(|dial| dial.requested_at_ms)
+        .collect();
+    at.sort_unstable();
+    let took = at[at.len() - 1] - at[0];
+    let least = (i64::try_from(at.len()).unwrap() - 1) * TURN_MS;
+    assert!(took + JITTER_MS >= least, "{} calls in {took} ms", at.len());
+}
+
+/// Times and the order of ids, as the API tells them.
+async fn assert_times(operator: &Api, begun: DateTime<Utc>, oldest: &str) {
+    for call in operator.get("/v1/calls?limit=100").await.ok()["items"]
+        .as_array()
+        .unwrap()
+    {
+        let started: DateTime<Utc> = call["startTime"].as_str().unwrap().parse().unwrap();
+        assert!(
+            started >= begun - TimeDelta::seconds(2) && started <= time(now_ms() + 2_000),
+            "{call}"
+        );
+    }
+    let listed = operator.get("/v1/campaigns").await.ok();
+    let newest = listed["items"].as_array().unwrap().last().unwrap();
+    assert_eq!(newest["id"], oldest, "the first one is the oldest");
+}
+
+/// The wrong one dies: it is replaced when its lease is old, and not before.
+async fn replaces(
+    world: &World,
+    (wrong, right): (&mut Served, &Served),
+    client: &str,
+    operator: &Api,
+) {
+    let list = operator.list_of(300, 30).await;
+    let pacing = json!({ "pacing": { "intervalMs": 150 } });
+    let campaign = begin(wrong, client, &list, pacing.clone()).await;
+    until("it dials", async || !dials_of(world, &campaign).is_empty()).await;
+    wrong.process.signal("KILL").await;
+    world.balancer.remove(wrong.address);
+    let died = now_ms();
+    until("it is adopted", async || {
+        !right.process.logged("campaign adopted").is_empty()
+    })
+    .await;
+    let took = now_ms() - died;
+    // The threshold is 2 s from its last heartbeat, of which there was one every 300 ms.
+    assert!(took > 1_000, "adopted after {took} ms");
+    completes(operator, &campaign, 30).await;
 }
 
 /// One container's clock is off by `off` (as libfaketime takes it).
@@ -136,47 +192,9 @@ async fn changes_nothing(off: &str) {
         let expected: Vec<_> = (from..from + 25).map(contact).collect();
         assert_eq!(order, expected);
     }
-    let mut at: Vec<i64> = world
-        .simulator
-        .calls()
-        .iter()
-        .map(|dial| dial.requested_at_ms)
-        .collect();
-    at.sort_unstable();
-    let took = at[at.len() - 1] - at[0];
-    let least = (i64::try_from(at.len()).unwrap() - 1) * TURN_MS;
-    assert!(took + JITTER_MS >= least, "{} calls in {took} ms", at.len());
-    // Times and the order of ids, as the API tells them.
-    for call in operator.get("/v1/calls?limit=100").await.ok()["items"]
-        .as_array()
-        .unwrap()
-    {
-        let started: DateTime<Utc> = call["startTime"].as_str().unwrap().parse().unwrap();
-        assert!(
-            started >= begun - TimeDelta::seconds(2) && started <= time(now_ms() + 2_000),
-            "{call}"
-        );
-    }
-    let listed = operator.get("/v1/campaigns").await.ok();
-    let newest = listed["items"].as_array().unwrap().last().unwrap();
-    assert_eq!(newest["id"], later.as_str(), "the first one is the oldest");
-
-    // The wrong one dies: it is replaced when its lease is old, and not before. Then the other way round.
-    let list = operator.list_of(300, 30).await;
-    let pacing = json!({ "pacing": { "intervalMs": 150 } });
-    let campaign = begin(&wrong, &client, &list, pacing.clone()).await;
-    until("it dials", async || !dials_of(&world, &campaign).is_empty()).await;
-    wrong.process.signal("KILL").await;
-    world.balancer.remove(wrong.address);
-    let died = now_ms();
-    until("it is adopted", async || {
-        !right.process.logged("campaign adopted").is_empty()
-    })
-    .await;
-    let took = now_ms() - died;
-    // The threshold is 2 s from its last heartbeat, of which there was one every 300 ms.
-    assert!(took > 1_000, "adopted after {took} ms");
-    completes(&operator, &campaign, 30).await;
+    assert_rate(&world);
+    assert_times(&operator, begun, &later).await;
+    replaces(&world, (&mut wrong, &right), &client, &operator).await;
     world.assert_each_dialed_once(85);
     world.until_idle().await;
 }

@@ -275,14 +275,14 @@ fn readable(record: &Value) -> Result<CallRecord, LookupError> {
 }
 
 fn live_call(value: &Value, uuid: &str) -> LiveCall {
-    let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let digits = |name: &str| text(name).trim_start_matches('+').to_owned();
+    let call_uuid = Some(text("call_uuid")).filter(|known| !known.is_empty());
     LiveCall {
-        call_uuid: text("call_uuid").unwrap_or_else(|| uuid.to_owned()),
-        in_progress: text("call_status").as_deref() == Some("in-progress"),
-        from: text("from")
-            .unwrap_or_default()
-            .trim_start_matches('+')
-            .to_owned(),
+        call_uuid: call_uuid.unwrap_or(uuid).to_owned(),
+        in_progress: text("call_status") == "in-progress",
+        from: digits("from"),
+        to: digits("to"),
     }
 }
 

@@ -86,6 +86,8 @@ pub struct LiveCall {
     pub in_progress: bool,
     /// Caller ID, digits only.
     pub from: String,
+    /// Destination, digits only.
+    pub to: String,
 }
 
 /// A call detail record.

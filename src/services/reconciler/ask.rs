@@ -191,9 +191,11 @@ impl Reconciler {
         let verdict = self
             .wait_or_give_up(call, "the carrier could not be asked")
             .await?;
-        Ok(match verdict {
-            Verdict::Lives => Verdict::Unanswered,
-            settled => settled,
+        let is_settled = verdict == Verdict::GivenUp;
+        Ok(if is_settled {
+            verdict
+        } else {
+            Verdict::Unanswered
         })
     }
 

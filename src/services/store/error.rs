@@ -73,6 +73,7 @@ impl StoreError {
             }
             Self::Unavailable { .. }
             | Self::Duplicate { .. }
+            | Self::Newer { .. }
             | Self::Corrupt { .. }
             | Self::Internal { .. } => Trouble::Away,
         }
