@@ -11,7 +11,7 @@ use ringmaster::simulator::{DialRecord, MsRange, SimulatorOptions};
 use serde_json::{Value, json};
 
 use crate::helpers::app::{Api, FROM, World, contact, quick_carrier, until};
-use crate::helpers::judge::{assert_adds_up, now_ms};
+use crate::helpers::judge::{assert_adds_up, now_ms, until_passed};
 use crate::helpers::process::Served;
 
 /// Between two calls of a client by its limit: 600 a minute.
@@ -37,7 +37,7 @@ fn time(ms: i64) -> DateTime<Utc> {
 }
 
 /// A campaign of the client that begins at this container, or whenever `more` says so.
-async fn begin(at: &Served, client: &str, list: &str, more: Value) -> String {
+async fn begin(at: &Served, client: &str, list: &str, more: &Value) -> String {
     let mut body = json!({
         "campaignName": "test", "listId": list, "fromNumber": FROM, "clientId": client,
         "answer": { "type": "speak", "text": "Hello {{firstName}}" },
@@ -62,71 +62,10 @@ fn dials_of(world: &World, campaign: &str) -> Vec<DialRecord> {
     calls
 }
 
-/// No more calls than the client's limit allows, whoever started them.
-#[track_caller]
-fn assert_rate(world: &World) {
-    let mut at: Vec<i64> = world
-        .simulator
-        .calls()
-        .iter()
-        .map(|dial| dial.requested_at_ms)
-        .collect();
-    at.sort_unstable();
-    let took = at[at.len() - 1] - at[0];
-    let least = (i64::try_from(at.len()).unwrap() - 1) * TURN_MS;
-    assert!(took + JITTER_MS >= least, "{} calls in {took} ms", at.len());
-}
-
-/// Times and the order of ids, as the API tells them.
-async fn assert_times(operator: &Api, begun: DateTime<Utc>, oldest: &str) {
-    for call in operator.get("/v1/calls?limit=100").await.ok()["items"]
-        .as_array()
-        .unwrap()
-    {
-        let started: DateTime<Utc> = call["startTime"].as_str().unwrap().parse().unwrap();
-        assert!(
-            started >= begun - TimeDelta::seconds(2) && started <= time(now_ms() + 2_000),
-            "{call}"
-        );
-    }
-    let listed = operator.get("/v1/campaigns").await.ok();
-    let newest = listed["items"].as_array().unwrap().last().unwrap();
-    assert_eq!(newest["id"], oldest, "the first one is the oldest");
-}
-
-/// The wrong one dies: it is replaced when its lease is old, and not before.
-async fn replaces(
-    world: &World,
-    (wrong, right): (&mut Served, &Served),
-    client: &str,
-    operator: &Api,
-) {
-    let list = operator.list_of(300, 30).await;
-    let pacing = json!({ "pacing": { "intervalMs": 150 } });
-    let campaign = begin(wrong, client, &list, pacing.clone()).await;
-    until("it dials", async || !dials_of(world, &campaign).is_empty()).await;
-    wrong.process.signal("KILL").await;
-    world.balancer.remove(wrong.address);
-    let died = now_ms();
-    until("it is adopted", async || {
-        !right.process.logged("campaign adopted").is_empty()
-    })
-    .await;
-    let took = now_ms() - died;
-    // The threshold is 2 s from its last heartbeat, of which there was one every 300 ms.
-    assert!(took > 1_000, "adopted after {took} ms");
-    completes(operator, &campaign, 30).await;
-}
-
-/// One container's clock is off by `off` (as libfaketime takes it).
-async fn changes_nothing(off: &str) {
-    let options = SimulatorOptions {
-        talk_duration_ms: MsRange { min: 100, max: 300 },
-        ..quick_carrier()
-    };
-    let world = World::new("clock", options).await;
+/// A container whose clock is off by `off` (as libfaketime takes it).
+async fn container_with(world: &World, off: &str) -> Served {
     let library = library();
-    let mut wrong = world
+    let served = world
         .process(&[
             ("LD_PRELOAD", library.to_str().unwrap()),
             ("FAKETIME", off),
@@ -134,44 +73,55 @@ async fn changes_nothing(off: &str) {
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ])
         .await;
-    let right = world.process(&[]).await;
     // The log's time stamps are the machine's own: the clock is really off.
-    let stamp = wrong.process.logged("starting")[0]["timestamp"].clone();
+    let stamp = served.process.logged("starting")[0]["timestamp"].clone();
     let stamp: DateTime<Utc> = stamp.as_str().unwrap().parse().unwrap();
     let is_off = (stamp - time(now_ms())).abs() > TimeDelta::minutes(50);
     assert!(is_off, "the clock was not faked: {stamp}");
-    let limits = json!({ "name": "Acme", "maxConcurrentCalls": 8, "maxCallsPerMinute": 600 });
-    let (client, operator) = world.client(limits).await;
+    served
+}
 
-    // Both drive a campaign of the same client, that is not over in half an hour, and a third one begins by itself.
-    let begun = time(now_ms());
+/// What a clock that is an hour off would take for expired, or for outside of the calling window.
+fn soon_over(begun: DateTime<Utc>) -> Value {
     let minutes = |minutes: i64| {
         let at = begun + TimeDelta::minutes(minutes);
         at.format("%H:%M").to_string()
     };
-    let more = json!({
+    json!({
         "expiresAt": (begun + TimeDelta::minutes(30)).to_rfc3339(),
         "window": {
             "days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
             "start": minutes(-20), "end": minutes(20), "timeZone": "UTC",
         },
-    });
+    })
+}
+
+/// One of two containers is off by `off`: both drive a campaign of the same client, a third campaign begins by itself.
+async fn changes_nothing(off: &str) {
+    let options = SimulatorOptions {
+        talk_duration_ms: MsRange { min: 100, max: 300 },
+        ..quick_carrier()
+    };
+    let world = World::new("clock", options).await;
+    let wrong = container_with(&world, off).await;
+    let right = world.process(&[]).await;
+    let limits = json!({ "name": "Acme", "maxConcurrentCalls": 8, "maxCallsPerMinute": 600 });
+    let (client, operator) = world.client(limits).await;
+    let begun = time(now_ms());
     let lists = [
         operator.list_of(0, 25).await,
         operator.list_of(100, 25).await,
         operator.list_of(200, 5).await,
     ];
-    let due = now_ms() + 2_500;
-    let later = begin(
-        &wrong,
-        &client,
-        &lists[2],
-        json!({ "scheduledAt": time(due).to_rfc3339() }),
-    );
-    let later = later.await;
+    let due = now_ms() + 3_000;
+    let at_its_time = json!({ "scheduledAt": time(due).to_rfc3339() });
+    let later = begin(&wrong, &client, &lists[2], &at_its_time).await;
+    // Ids are in order by the second.
+    until_passed(now_ms(), Duration::from_millis(1_100)).await;
+    let more = soon_over(begun);
     let (one, other) = tokio::join!(
-        begin(&wrong, &client, &lists[0], more.clone()),
-        begin(&right, &client, &lists[1], more),
+        begin(&wrong, &client, &lists[0], &more),
+        begin(&right, &client, &lists[1], &more),
     );
     completes(&operator, &one, 25).await;
     completes(&operator, &other, 25).await;
@@ -192,11 +142,64 @@ async fn changes_nothing(off: &str) {
         let expected: Vec<_> = (from..from + 25).map(contact).collect();
         assert_eq!(order, expected);
     }
-    assert_rate(&world);
-    assert_times(&operator, begun, &later).await;
-    replaces(&world, (&mut wrong, &right), &client, &operator).await;
+    kept_the_pace(&world);
+    told_the_time(&operator, begun).await;
+    let listed = operator.get("/v1/campaigns").await.ok();
+    let oldest = listed["items"].as_array().unwrap().last().unwrap();
+    assert_eq!(oldest["id"], later.as_str(), "ids are not in order");
+    world.assert_each_dialed_once(55);
+
+    // Who is off dies: it is replaced when its lease is old, and not before.
+    let list = operator.list_of(300, 30).await;
+    let campaign = begin(
+        &wrong,
+        &client,
+        &list,
+        &json!({ "pacing": { "intervalMs": 150 } }),
+    )
+    .await;
+    until("it dials", async || !dials_of(&world, &campaign).is_empty()).await;
+    is_replaced(&world, wrong, &right).await;
+    completes(&operator, &campaign, 30).await;
     world.assert_each_dialed_once(85);
     world.until_idle().await;
+}
+
+/// All calls together kept to the client's limit, by the books.
+fn kept_the_pace(world: &World) {
+    let calls = world.simulator.calls();
+    let at = || calls.iter().map(|dial| dial.requested_at_ms);
+    let took = at().max().unwrap() - at().min().unwrap();
+    let least = (i64::try_from(calls.len()).unwrap() - 1) * TURN_MS;
+    assert!(
+        took + JITTER_MS >= least,
+        "{} calls in {took} ms",
+        calls.len()
+    );
+}
+
+/// The API's times are the database's.
+async fn told_the_time(operator: &Api, begun: DateTime<Utc>) {
+    let calls = operator.get("/v1/calls?limit=100").await.ok();
+    let possible = begun - TimeDelta::seconds(2)..time(now_ms() + 2_000);
+    for call in calls["items"].as_array().unwrap() {
+        let started: DateTime<Utc> = call["startTime"].as_str().unwrap().parse().unwrap();
+        assert!(possible.contains(&started), "{call}");
+    }
+}
+
+/// Kills `doomed`: `heir` adopts its campaign when its lease is old, 2 s after its last heartbeat, and not before.
+async fn is_replaced(world: &World, mut doomed: Served, heir: &Served) {
+    assert!(heir.process.logged("campaign adopted").is_empty());
+    doomed.process.signal("KILL").await;
+    world.balancer.remove(doomed.address);
+    let died = now_ms();
+    until("it is adopted", async || {
+        !heir.process.logged("campaign adopted").is_empty()
+    })
+    .await;
+    let took = now_ms() - died;
+    assert!(took > 1_000, "adopted after {took} ms");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -214,35 +217,18 @@ async fn an_hour_behind_changes_nothing() {
 async fn who_is_an_hour_off_replaces_the_dead_and_nobody_else() {
     for off in ["+3600", "-3600"] {
         let world = World::new("clock-heir", quick_carrier()).await;
-        let mut right = world.process(&[]).await;
-        let library = library();
-        let wrong = world
-            .process(&[
-                ("LD_PRELOAD", library.to_str().unwrap()),
-                ("FAKETIME", off),
-                ("DONT_FAKE_MONOTONIC", "1"),
-                ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-            ])
-            .await;
+        let right = world.process(&[]).await;
+        let wrong = container_with(&world, off).await;
         let (client, operator) = world.client(json!({ "name": "Acme" })).await;
         let list = operator.list_of(0, 40).await;
         let pacing = json!({ "pacing": { "intervalMs": 150 } });
-        let campaign = begin(&right, &client, &list, pacing).await;
+        let campaign = begin(&right, &client, &list, &pacing).await;
         // Longer than the threshold.
         until("it dials for a while", async || {
             dials_of(&world, &campaign).len() >= 18
         })
         .await;
-        assert!(wrong.process.logged("campaign adopted").is_empty());
-        right.process.signal("KILL").await;
-        world.balancer.remove(right.address);
-        let died = now_ms();
-        until("it is adopted", async || {
-            !wrong.process.logged("campaign adopted").is_empty()
-        })
-        .await;
-        let took = Duration::from_millis(u64::try_from(now_ms() - died).unwrap());
-        assert!(took > Duration::from_secs(1), "adopted after {took:?}");
+        is_replaced(&world, right, &wrong).await;
         completes(&operator, &campaign, 40).await;
         world.assert_each_dialed_once(40);
         world.until_idle().await;

@@ -108,8 +108,22 @@ pub(super) async fn tell(case: Case) {
             };
             plain(&case, faulty(faults), &[], 5, json!({}), 5).await;
         }
-        Story::Retry => retry(&case).await,
-        Story::Machine => machine(&case).await,
+        Story::Retry => {
+            let busy = all(OutcomeMix {
+                busy: 1.0,
+                ..OutcomeMix::NONE
+            });
+            let retry = json!({ "retry": { "maxAttempts": 2, "delaysSeconds": [1], "outcomes": ["busy"] } });
+            plain(&case, busy, &[], 5, retry, 10).await;
+        }
+        Story::Machine => {
+            let machines = all(OutcomeMix {
+                machine: 1.0,
+                ..OutcomeMix::NONE
+            });
+            let more = json!({ "machineDetection": true });
+            plain(&case, machines, &[], 6, more, 6).await;
+        }
         Story::Unheard => plain(&case, unheard(), &[], 5, json!({}), 5).await,
         Story::Long => {
             let long = SimulatorOptions {
@@ -141,32 +155,6 @@ pub(super) async fn tell(case: Case) {
     }
 }
 
-async fn retry(case: &Case) {
-    let busy = SimulatorOptions {
-        outcome_mix: OutcomeMix {
-            busy: 1.0,
-            ..OutcomeMix::NONE
-        },
-        ..carrier()
-    };
-    let retry =
-        json!({ "retry": { "maxAttempts": 2, "delaysSeconds": [1], "outcomes": ["busy"] } });
-    plain(case, busy, &[], 5, retry, 10).await;
-}
-
-async fn machine(case: &Case) {
-    let machines = SimulatorOptions {
-        outcome_mix: OutcomeMix {
-            machine: 1.0,
-            ..OutcomeMix::NONE
-        },
-        machine_detection_ms: MsRange::exactly(20),
-        ..carrier()
-    };
-    let more = json!({ "machineDetection": true });
-    plain(case, machines, &[], 6, more, 6).await;
-}
-
 /// Everybody answered, and heard what was to be said or, while no process lived that could have told it, nothing.
 #[track_caller]
 fn spoke(progress: &Value, people: i64) {
@@ -181,6 +169,15 @@ fn carrier() -> SimulatorOptions {
         ring_duration_ms: MsRange { min: 10, max: 40 },
         talk_duration_ms: MsRange { min: 50, max: 150 },
         ..quick_carrier()
+    }
+}
+
+/// All calls end like this; a machine is known at once.
+fn all(outcome_mix: OutcomeMix) -> SimulatorOptions {
+    SimulatorOptions {
+        outcome_mix,
+        machine_detection_ms: MsRange::exactly(20),
+        ..carrier()
     }
 }
 
