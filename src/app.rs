@@ -206,7 +206,7 @@ pub async fn assemble(config: Config) -> Result<Assembly, BuildError> {
             watch,
             dialing,
         ),
-        monitoring: Monitoring::new(store.clone(), clock.clone(), dialing),
+        monitoring: Monitoring::new(store.clone(), heartbeat.clone(), dialing),
         single_calls: SingleCalls::new(parts, dialing.slot_wait),
         calls,
         dispatcher,

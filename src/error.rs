@@ -302,7 +302,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         if error.is_unavailable() {
             return Self::unavailable(
-                "The database cannot be reached at the moment.",
+                "The database cannot be used at the moment: GET /health tells why.",
                 DATABASE_RETRY_AFTER,
             )
             .with_cause(error);

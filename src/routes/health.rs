@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::services::monitoring::Trouble;
 use crate::state::AppState;
 
 use super::extract::AppJson;
@@ -31,17 +32,43 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 enum Health {
     /// All is well.
     Ok,
-    /// The database does not answer, or was not prepared yet: nothing is let in.
+    /// The database does not answer, takes no writes, or was not prepared yet: nothing is let in.
     Unavailable,
     /// It is about to stop and takes no new work.
     Stopping,
 }
 
+/// What is the matter with the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum DatabaseProblem {
+    /// It has no room left: reading works, every write fails.
+    Full,
+    /// It takes no writes: it has no primary at the moment, or is shutting down.
+    ReadOnly,
+    /// It does not answer, or not in time.
+    Away,
+}
+
+impl From<Trouble> for DatabaseProblem {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Full => Self::Full,
+            Trouble::ReadOnly => Self::ReadOnly,
+            Trouble::Away => Self::Away,
+        }
+    }
+}
+
 /// Whether a process should get requests.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 struct HealthOut {
     /// How it is.
     status: Health,
+    /// What is the matter with the database, if anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database_problem: Option<DatabaseProblem>,
 }
 
 /// How a process is, with details.
@@ -52,8 +79,11 @@ struct HealthDetails {
     status: Health,
     /// Version of the program.
     version: &'static str,
-    /// Whether the database answers.
+    /// Whether the database answers and takes writes.
     database: bool,
+    /// What is the matter with it, if anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database_problem: Option<DatabaseProblem>,
     /// Seconds since it began to serve.
     uptime_seconds: u64,
 }
@@ -64,7 +94,10 @@ struct HealthDetails {
     responses((status = 200, description = "It lives.", body = HealthOut))
 )]
 async fn live() -> AppJson<HealthOut> {
-    AppJson(HealthOut { status: Health::Ok })
+    AppJson(HealthOut {
+        status: Health::Ok,
+        database_problem: None,
+    })
 }
 
 /// Whether the process should get requests.
@@ -72,22 +105,20 @@ async fn live() -> AppJson<HealthOut> {
     get, path = "/health/ready", tag = "operations",
     responses(
         (status = 200, description = "It should.", body = HealthOut),
-        (status = 503, description = "It should not: the database does not answer or was not prepared yet, or it is stopping.", body = HealthOut),
+        (status = 503, description = "It should not: the database does not answer, takes no writes or was not prepared yet, or it is stopping.", body = HealthOut),
     )
 )]
 async fn ready(State(state): State<AppState>) -> Response {
-    let status = if state.lifecycle.is_stopping() {
-        Health::Stopping
-    } else if state.is_prepared() && database_answers(&state).await {
-        Health::Ok
-    } else {
-        Health::Unavailable
-    };
+    let (status, database_problem) = health(&state).await;
     let code = match status {
         Health::Ok => StatusCode::OK,
         Health::Unavailable | Health::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (code, AppJson(HealthOut { status })).into_response()
+    let body = HealthOut {
+        status,
+        database_problem,
+    };
+    (code, AppJson(body)).into_response()
 }
 
 /// How the process is, for people: always 200.
@@ -96,28 +127,43 @@ async fn ready(State(state): State<AppState>) -> Response {
     responses((status = 200, description = "How it is.", body = HealthDetails))
 )]
 async fn details(State(state): State<AppState>) -> AppJson<HealthDetails> {
-    let database = database_answers(&state).await;
-    let status = match (state.lifecycle.is_stopping(), database) {
+    let database_problem = database_problem(&state).await;
+    let status = match (state.lifecycle.is_stopping(), database_problem) {
         (true, _) => Health::Stopping,
-        (false, true) => Health::Ok,
-        (false, false) => Health::Unavailable,
+        (false, None) => Health::Ok,
+        (false, Some(_)) => Health::Unavailable,
     };
     AppJson(HealthDetails {
         status,
         version: env!("CARGO_PKG_VERSION"),
-        database,
+        database: database_problem.is_none(),
+        database_problem,
         uptime_seconds: state.started.elapsed().as_secs(),
     })
 }
 
+async fn health(state: &AppState) -> (Health, Option<DatabaseProblem>) {
+    if state.lifecycle.is_stopping() {
+        return (Health::Stopping, None);
+    }
+    let problem = database_problem(state).await;
+    if problem.is_none() && state.is_prepared() {
+        (Health::Ok, None)
+    } else {
+        (Health::Unavailable, problem)
+    }
+}
+
+/// Asks the database for its time and for a small write: one that is full or has lost its primary still answers questions.
 /// The question is put to its end even when nobody waits for the answer: the driver does not like to be dropped.
-async fn database_answers(state: &AppState) -> bool {
+async fn database_problem(state: &AppState) -> Option<DatabaseProblem> {
     let monitoring = state.monitoring.clone();
     let asked = state
         .lifecycle
-        .spawn_work(async move { monitoring.ping().await });
-    matches!(
-        tokio::time::timeout(DATABASE_TIME_LIMIT, asked).await,
-        Ok(Ok(Ok(())))
-    )
+        .spawn_work(async move { monitoring.probe().await });
+    match tokio::time::timeout(DATABASE_TIME_LIMIT, asked).await {
+        Ok(Ok(Ok(()))) => None,
+        Ok(Ok(Err(trouble))) => Some(trouble.into()),
+        Ok(Err(_)) | Err(_) => Some(DatabaseProblem::Away),
+    }
 }

@@ -54,6 +54,17 @@ impl Heartbeat {
         renewed.elapsed() > self.settings.orphan_threshold / 2
     }
 
+    /// Asks the database for its time, and whether it takes a write: this container's sign of life.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn probe(&self) -> StoreResult<()> {
+        self.store.ping(&self.clock).await?;
+        self.store
+            .container_seen(&self.container, env!("CARGO_PKG_VERSION"))
+            .await
+    }
+
     /// Renews all leases once, and follows the database's clock.
     ///
     /// # Errors

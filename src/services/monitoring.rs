@@ -1,5 +1,7 @@
 //! What is going on now, for people and dashboards.
 
+use super::heartbeat::Heartbeat;
+pub use super::store::Trouble;
 use super::store::calls::CallFilter;
 use super::store::containers::Container;
 use super::store::{Store, StoreResult};
@@ -8,7 +10,6 @@ use crate::domain::call::Call;
 use crate::domain::client::Client;
 use crate::domain::ids::ClientId;
 use crate::domain::slots::numbers_of;
-use crate::utils::clock::Clock;
 
 /// Calls listed at most beside their number.
 const MOST_CALLS: i64 = 500;
@@ -64,7 +65,7 @@ pub struct Driving {
 #[derive(Debug, Clone)]
 pub struct Monitoring {
     store: Store,
-    clock: Clock,
+    heartbeat: Heartbeat,
     global_max: u32,
     high_percent: u32,
 }
@@ -72,10 +73,10 @@ pub struct Monitoring {
 impl Monitoring {
     /// The service.
     #[must_use]
-    pub fn new(store: Store, clock: Clock, settings: &Dialing) -> Self {
+    pub fn new(store: Store, heartbeat: Heartbeat, settings: &Dialing) -> Self {
         Self {
             store,
-            clock,
+            heartbeat,
             global_max: settings.global_max_calls,
             high_percent: settings.high_utilization_percent,
         }
@@ -114,12 +115,15 @@ impl Monitoring {
         })
     }
 
-    /// Asks the database whether it can be written to.
+    /// Asks the database whether it answers and takes writes; what is the matter when not.
     ///
     /// # Errors
-    /// Those of the store.
-    pub async fn ping(&self) -> StoreResult<()> {
-        self.store.ping(&self.clock).await
+    /// What is the matter.
+    pub async fn probe(&self) -> Result<(), Trouble> {
+        self.heartbeat.probe().await.map_err(|error| {
+            tracing::warn!(%error, "the database cannot be used");
+            error.trouble()
+        })
     }
 
     /// How full the account is, and each client: only `client` where one is given, else the first 500.

@@ -21,6 +21,7 @@ mod crash_points;
 mod demo;
 mod embedded;
 mod errors;
+mod failpoints;
 mod handover;
 mod idempotency;
 mod limits;

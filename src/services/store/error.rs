@@ -12,7 +12,7 @@ pub enum StoreError {
         index: String,
     },
     /// The database cannot be reached or has no primary; the same call may succeed later.
-    #[error("the database cannot be reached (code {code:?})")]
+    #[error("the database cannot be used now (code {code:?})")]
     Unavailable {
         /// The server's error code, where it gave one.
         code: Option<i32>,
@@ -33,7 +33,40 @@ pub enum StoreError {
     },
 }
 
+/// What is the matter with a database that cannot be used now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It has no room left: it can be read, and every write fails.
+    Full,
+    /// It takes no writes: there is no primary, or it is stepping down or shutting down.
+    ReadOnly,
+    /// It does not answer, or not in time.
+    Away,
+}
+
+/// The server's code for a full disk.
+const OUT_OF_DISK_SPACE: i32 = 14_031;
+/// Server codes of one that is not (or soon no longer) a primary.
+const NO_PRIMARY: [i32; 8] = [91, 189, 10_058, 10_107, 11_600, 11_602, 13_435, 13_436];
+
 impl StoreError {
+    /// What is the matter with the database.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Unavailable {
+                code: Some(OUT_OF_DISK_SPACE),
+            } => Trouble::Full,
+            Self::Unavailable { code: Some(code) } if NO_PRIMARY.contains(code) => {
+                Trouble::ReadOnly
+            }
+            Self::Unavailable { .. }
+            | Self::Duplicate { .. }
+            | Self::Corrupt { .. }
+            | Self::Internal { .. } => Trouble::Away,
+        }
+    }
+
     /// True when trying the same again later can help.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
@@ -50,10 +83,39 @@ impl StoreError {
 /// Result of a store operation.
 pub type StoreResult<T> = Result<T, StoreError>;
 
-/// Server codes that mean "not now": shutting down, no primary, write concern not met in time, time limit, disk full, read-only.
-const PASSING_CODES: [i32; 22] = [
-    6, 7, 24, 50, 64, 74, 89, 91, 100, 112, 134, 189, 251, 262, 290, 9001, 10058, 10107, 11600,
-    11602, 13435, 13436,
+/// Server codes that mean "not now": shutting down, no primary, write concern not met in time, time limit, operation or
+/// cursor killed, disk full, read-only.
+const PASSING_CODES: [i32; 30] = [
+    6,
+    7,
+    24,
+    43,
+    46,
+    50,
+    64,
+    74,
+    89,
+    91,
+    100,
+    112,
+    133,
+    134,
+    175,
+    189,
+    237,
+    246,
+    251,
+    262,
+    290,
+    9001,
+    10058,
+    10107,
+    11600,
+    11601,
+    11602,
+    13435,
+    13436,
+    OUT_OF_DISK_SPACE,
 ];
 
 impl From<Error> for StoreError {
@@ -66,7 +128,8 @@ impl From<Error> for StoreError {
         let code = code_of(&error);
         let passing = code.is_some_and(|code| PASSING_CODES.contains(&code))
             || error.contains_label("RetryableWriteError")
-            || error.contains_label("TransientTransactionError");
+            || error.contains_label("TransientTransactionError")
+            || error.contains_label("UnknownTransactionCommitResult");
         #[expect(
             clippy::wildcard_enum_match_arm,
             reason = "a foreign, non-exhaustive enum"

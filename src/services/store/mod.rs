@@ -46,7 +46,7 @@ use crate::domain::ids::Id;
 use crate::utils::clock::Clock;
 use within::Within;
 
-pub use error::{StoreError, StoreResult};
+pub use error::{StoreError, StoreResult, Trouble};
 
 /// The longest that the server waits for a majority.
 const MAX_MAJORITY_TIME: Duration = Duration::from_secs(10);

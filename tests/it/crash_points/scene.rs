@@ -59,13 +59,13 @@ impl Scene {
     }
 
     pub(super) async fn begin_with(&mut self, list: &str, more: Value) {
-        self.prepare(list, more);
+        self.prepare(list, &more);
         let reply = self.operator.post("/v1/campaigns", &self.body).await;
         assert!([201, 502].contains(&reply.status), "{reply:?}");
     }
 
     /// Writes the body of the campaign, without sending it.
-    pub(super) fn prepare(&mut self, list: &str, more: Value) -> &Value {
+    pub(super) fn prepare(&mut self, list: &str, more: &Value) -> &Value {
         let mut body = json!({
             "campaignName": "test", "listId": list, "fromNumber": crate::helpers::app::FROM,
             "answer": { "type": "speak", "text": "Hello {{firstName}}" },

@@ -109,25 +109,18 @@ pub(super) async fn tell(case: Case) {
             plain(&case, faulty(faults), &[], 5, json!({}), 5).await;
         }
         Story::Retry => {
-            let busy = SimulatorOptions {
-                outcome_mix: OutcomeMix {
-                    busy: 1.0,
-                    ..OutcomeMix::NONE
-                },
-                ..carrier()
-            };
+            let busy = all(OutcomeMix {
+                busy: 1.0,
+                ..OutcomeMix::NONE
+            });
             let retry = json!({ "retry": { "maxAttempts": 2, "delaysSeconds": [1], "outcomes": ["busy"] } });
             plain(&case, busy, &[], 5, retry, 10).await;
         }
         Story::Machine => {
-            let machines = SimulatorOptions {
-                outcome_mix: OutcomeMix {
-                    machine: 1.0,
-                    ..OutcomeMix::NONE
-                },
-                machine_detection_ms: MsRange::exactly(20),
-                ..carrier()
-            };
+            let machines = all(OutcomeMix {
+                machine: 1.0,
+                ..OutcomeMix::NONE
+            });
             let more = json!({ "machineDetection": true });
             plain(&case, machines, &[], 6, more, 6).await;
         }
@@ -176,6 +169,15 @@ fn carrier() -> SimulatorOptions {
         ring_duration_ms: MsRange { min: 10, max: 40 },
         talk_duration_ms: MsRange { min: 50, max: 150 },
         ..quick_carrier()
+    }
+}
+
+/// All calls end like this; a machine is known at once.
+fn all(outcome_mix: OutcomeMix) -> SimulatorOptions {
+    SimulatorOptions {
+        outcome_mix,
+        machine_detection_ms: MsRange::exactly(20),
+        ..carrier()
     }
 }
 
@@ -433,7 +435,7 @@ async fn import(case: &Case) {
     } else {
         assert_eq!(list["status"], "importing", "{list}");
         let id = list["id"].as_str().unwrap();
-        let body = scene.prepare(id, json!({})).clone();
+        let body = scene.prepare(id, &json!({})).clone();
         let refused = scene.operator.post("/v1/campaigns", &body).await;
         assert_eq!(refused.status, 409, "{refused:?}");
     }
@@ -469,7 +471,7 @@ async fn let_a_minute_pass(scene: &Scene) {
 async fn once(case: &Case) {
     let mut scene = Scene::start(case, carrier(), &[], "").await;
     let list = scene.operator.list_of(0, 6).await;
-    let body = scene.prepare(&list, json!({})).clone();
+    let body = scene.prepare(&list, &json!({})).clone();
     let reply = scene.post_once("/v1/campaigns", &body).await;
     assert_eq!(reply.status, 502, "{reply:?}");
     scene.dies(case).await;

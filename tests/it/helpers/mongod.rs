@@ -17,7 +17,8 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 /// Server parameters that tests need: fail points (`failCommand`), and that a dead process's transaction is given up soon.
-const TEST_PARAMETERS: [&str; 2] = ["enableTestCommands=1", "transactionLifetimeLimitSeconds=10"];
+pub(crate) const TEST_PARAMETERS: [&str; 2] =
+    ["enableTestCommands=1", "transactionLifetimeLimitSeconds=10"];
 /// Databases of tests that died are dropped by later ones when they are older than this.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 /// For the helpers' own commands: a missing server must fail a test soon, and say so.
