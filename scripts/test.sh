@@ -87,6 +87,10 @@ if [ $# -eq 0 ]; then
     fi
 fi
 
+# The tests of wrong clocks fake one with it.
+compgen -G "/usr/lib/*/faketime/libfaketimeMT.so.1" >/dev/null || apt_install faketime ||
+    note "faketime cannot be installed here: the tests in tests/it/clocks.rs will fail. Debian: apt-get install faketime"
+
 MONGOD=$("$ROOT/scripts/mongod.sh")
 export MONGOD
 [ -n "${TEST_MONGODB_URI:-}" ] || start_mongod

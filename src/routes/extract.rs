@@ -19,6 +19,7 @@ use crate::domain::ids::Id;
 use crate::domain::role::Principal;
 use crate::error::{ApiError, ApiResult, FieldFault};
 use crate::services::idempotency::{ReservedId, reserved_or_new};
+use crate::state::AppState;
 
 /// Longest JSON body, where a route does not say otherwise.
 pub const JSON_LIMIT: usize = 2 * 1024 * 1024;
@@ -275,13 +276,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Admin {
 #[derive(Debug, Clone, Copy)]
 pub struct NewId<T>(pub T);
 
-impl<T: Id, S: Send + Sync> FromRequestParts<S> for NewId<T> {
+impl<T: Id> FromRequestParts<AppState> for NewId<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> ApiResult<Self> {
-        Ok(Self(reserved_or_new(
-            parts.extensions.get::<ReservedId>().copied(),
-        )))
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        let reserved = parts.extensions.get::<ReservedId>().copied();
+        Ok(Self(reserved_or_new(reserved, state.clock.now())))
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::domain::ids::Id;
@@ -157,8 +158,11 @@ impl Work {
 
 /// The reserved id where there is one, else a new one.
 #[must_use]
-pub fn reserved_or_new<T: Id>(reserved: Option<ReservedId>) -> T {
-    reserved.map_or_else(store::new_id, |ReservedId(bytes)| T::from_bytes(bytes))
+pub fn reserved_or_new<T: Id>(reserved: Option<ReservedId>, now: DateTime<Utc>) -> T {
+    reserved.map_or_else(
+        || store::new_id(now),
+        |ReservedId(bytes)| T::from_bytes(bytes),
+    )
 }
 
 /// SHA-256 in hex of the parts, each with its length, so that no two lists of parts run into the same text.

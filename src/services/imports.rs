@@ -204,7 +204,7 @@ impl Imports {
         let reservation = new.reservation.map(|ReservedId(bytes)| bytes);
         // Never the reserved id itself: a sleeper that wakes up may clean up only what is its own.
         let list = ContactList {
-            id: store::new_id(),
+            id: store::new_id(self.clock.now()),
             client_id: new.client,
             name: new.name.trim().to_owned(),
             status: ListStatus::Importing,

@@ -43,7 +43,7 @@ pub(super) fn next_attempt(
     let now = parts.clock.now();
     let attempt = ended.attempt + 1;
     Call {
-        id: new_id(),
+        id: new_id(now),
         attempt,
         dial: 1,
         status: CallStatus::Dialing,
@@ -101,7 +101,7 @@ pub(super) fn plan(policy: Option<&RetryPolicy>, attempt: u32) -> Option<RetryPl
 
 fn blank(campaign: &Campaign, contact: &Contact, now: DateTime<Utc>) -> Call {
     Call {
-        id: new_id(),
+        id: new_id(now),
         client_id: campaign.client_id,
         campaign_id: Some(campaign.id),
         contact_seq: Some(i64::try_from(contact.seq).unwrap_or(i64::MAX)),

@@ -15,6 +15,7 @@ mod campaign_flow;
 mod campaign_input;
 mod carrier_faults;
 mod clients;
+mod clocks;
 mod counts;
 mod crash;
 mod crash_points;

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use ringmaster::simulator::{MsRange, SimulatorOptions};
+use ringmaster::simulator::{DialRecord, MsRange, SimulatorOptions};
 use serde_json::json;
 
 use crate::helpers::app::{World, quick_carrier, until};
+use crate::helpers::judge::now_ms;
 use crate::helpers::process::assert_adds_up;
 
 const CONTACTS: usize = 120;
@@ -95,4 +96,124 @@ async fn a_thawed_driver_dials_nobody_twice_and_works_on() {
         let drove = process.process.logged("driving");
         assert!(drove.iter().any(|line| line["campaignId"] == campaign));
     }
+}
+
+/// What a container did with a dial at which it froze, after its campaign was adopted and it thawed.
+struct Thawed {
+    /// Dials of that attempt by the carrier's books, in their order.
+    dials: Vec<DialRecord>,
+    /// When it thawed, unix ms.
+    at_ms: i64,
+    /// How long it was frozen, ms.
+    frozen_ms: i64,
+}
+
+/// A container freezes exactly at `point` of its third dial, another one adopts its campaign, gives the dial up, and dials that
+/// contact again; then the first one thaws.
+async fn frozen_at(point: &str) -> Thawed {
+    let options = SimulatorOptions {
+        ring_duration_ms: MsRange { min: 300, max: 500 },
+        talk_duration_ms: MsRange { min: 50, max: 100 },
+        ..quick_carrier()
+    };
+    let world = World::new("frozen", options).await;
+    let steps = format!("{point}/3/freeze");
+    let mut zombie = world.process(&[("CRASH_POINTS", steps.as_str())]).await;
+    let (_, operator) = world
+        .client(json!({ "name": "Acme", "maxConcurrentCalls": 2 }))
+        .await;
+    let list = operator.list_of(0, 8).await;
+    let campaign = operator.campaign(&list, json!({})).await;
+    until("it is frozen", async || {
+        zombie.process.is_stopped() && zombie.process.stderr().contains(point)
+    })
+    .await;
+    let frozen_at = now_ms();
+    world.balancer.remove(zombie.address);
+    let heir = world.process(&[]).await;
+    // Connections that were open lead to the frozen one still.
+    let operator = heir.admin();
+    let progress = operator.until_status(&campaign, "completed").await;
+    assert_adds_up(&progress);
+    let before = world.simulator.stats().requests;
+    assert_eq!(before, 8, "{progress}");
+
+    let at_ms = now_ms();
+    zombie.process.signal("CONT").await;
+    world.balancer.add(zombie.address);
+    until("the thawed one has noticed", async || {
+        let process = &zombie.process;
+        process.logged("no longer driving").len() == process.logged("driving").len()
+    })
+    .await;
+    // Its work on the way is done when it has stopped, which waits for it.
+    zombie.process.signal("TERM").await;
+    zombie.process.exit().await;
+    world.balancer.remove(zombie.address);
+    world.until_idle().await;
+    let after = operator.progress(&campaign).await;
+    assert_eq!(
+        after["final"], progress["final"],
+        "a ghost changed something"
+    );
+    let (mut dials, mut others) = (world.simulator.calls(), 0);
+    let held = dials.iter().find(|dial| dial.params["dial"] != "1");
+    let held = held.expect("it was dialed anew").params["call"].clone();
+    dials.retain(|dial| {
+        others += usize::from(dial.params["call"] != held);
+        dial.params["call"] == held
+    });
+    assert_eq!(others, 7, "others were dialed twice");
+    Thawed {
+        dials,
+        at_ms,
+        frozen_ms: at_ms - frozen_at,
+    }
+}
+
+/// Frozen between guard and send: it never dials. Before the send is begun, and where the client is about to send.
+#[expect(clippy::print_stderr, reason = "a measurement")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frozen_between_guard_and_send_it_never_dials() {
+    for point in ["dial.after_guard", "send.before"] {
+        let thawed = frozen_at(point).await;
+        let by_books: Vec<_> = thawed
+            .dials
+            .iter()
+            .map(|dial| &*dial.params["dial"])
+            .collect();
+        assert_eq!(by_books, ["2"], "the zombie dialed");
+        eprintln!(
+            "frozen at {point} for {} ms: 0 dials after the thaw",
+            thawed.frozen_ms
+        );
+    }
+}
+
+/// Frozen when the HTTP client had taken the body already: nothing can call it back. The carrier dials, and the call, whose
+/// number was given up, is hung up at once.
+#[expect(clippy::print_stderr, reason = "a measurement")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frozen_with_the_body_on_its_way_its_ghost_is_hung_up_at_once() {
+    let thawed = frozen_at("send.body_taken").await;
+    let by_books: Vec<_> = thawed
+        .dials
+        .iter()
+        .map(|dial| &*dial.params["dial"])
+        .collect();
+    assert_eq!(by_books, ["2", "1"], "{:?}", thawed.dials);
+    let ghost = &thawed.dials[1];
+    let (first, last) = (
+        ghost.timeline.first().unwrap().at_ms,
+        ghost.timeline.last().unwrap().at_ms,
+    );
+    assert!(first >= thawed.at_ms);
+    assert!(!ghost.answered, "somebody heard the ghost: {ghost:?}");
+    let lived = last - first;
+    assert!(lived < 2_000, "the ghost lived for {lived} ms");
+    eprintln!(
+        "frozen with the body taken for {} ms: dialed {} ms after the thaw, hung up {lived} ms later, unanswered",
+        thawed.frozen_ms,
+        first - thawed.at_ms
+    );
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::indexes::ttl;
 use super::within::Within;
-use super::{Store, StoreResult, bson_time, millis};
+use super::{Store, StoreResult, bson_time, millis, new_oid};
 
 /// How long an answer is kept, seconds.
 const LIFETIME: u64 = 24 * 3600;
@@ -90,7 +90,7 @@ impl Store {
         digest: &str,
         now: DateTime<Utc>,
     ) -> StoreResult<Hold> {
-        let (holder, reserved) = (ObjectId::new(), ObjectId::new());
+        let (holder, reserved) = (ObjectId::new(), new_oid(now));
         let document = IdempotencyDoc {
             id: id.to_owned(),
             digest: digest.to_owned(),

@@ -150,10 +150,19 @@ impl Store {
     }
 }
 
-/// A new id of any kind.
+/// A new id of any kind. It begins with the second `now`, which is the database's: ids are in the order of their making
+/// whatever the clocks of the containers say.
 #[must_use]
-pub fn new_id<T: Id>() -> T {
-    T::from_bytes(ObjectId::new().bytes())
+pub fn new_id<T: Id>(now: DateTime<Utc>) -> T {
+    T::from_bytes(new_oid(now).bytes())
+}
+
+/// As [`new_id`], in its stored form.
+pub(super) fn new_oid(now: DateTime<Utc>) -> ObjectId {
+    let mut bytes = ObjectId::new().bytes();
+    let seconds = u32::try_from(now.timestamp()).unwrap_or(0);
+    bytes[..4].copy_from_slice(&seconds.to_be_bytes());
+    ObjectId::from_bytes(bytes)
 }
 
 /// The stored form of an id.
