@@ -135,6 +135,54 @@ pub struct EventRecord {
     pub at: DateTime<Utc>,
 }
 
+impl EndFacts {
+    /// An end that nobody but us knows of, for `reason`.
+    #[must_use]
+    pub fn told_by_us(
+        source: FinalSource,
+        status: CallStatus,
+        outcome: Outcome,
+        ended_at: DateTime<Utc>,
+        reason: &str,
+    ) -> Self {
+        Self {
+            source,
+            status,
+            outcome,
+            answered_at: None,
+            ended_at,
+            duration_s: None,
+            bill_duration_s: None,
+            total_cost: None,
+            hangup_cause: None,
+            hangup_code: None,
+            hangup_name: None,
+            hangup_source: None,
+            failure_reason: Some(reason.to_owned()),
+        }
+    }
+}
+
+impl CallEvent {
+    /// What we learned ourselves of the dial number `dial`, rather than from a webhook; with the carrier's id, where it was new.
+    #[must_use]
+    pub fn learned(
+        kind: EventKind,
+        at: DateTime<Utc>,
+        dial: u32,
+        request_uuid: Option<String>,
+    ) -> Self {
+        Self {
+            kind,
+            at,
+            dial: Some(dial),
+            call_uuid: None,
+            request_uuid,
+            digest: 0,
+        }
+    }
+}
+
 impl EventRecord {
     /// The history line of `event`.
     #[must_use]

@@ -295,29 +295,8 @@ impl Calls {
         reason: &str,
     ) -> CallEvent {
         let now = self.clock.now();
-        let facts = EndFacts {
-            source,
-            status,
-            outcome,
-            answered_at: None,
-            ended_at: now,
-            duration_s: None,
-            bill_duration_s: None,
-            total_cost: None,
-            hangup_cause: None,
-            hangup_code: None,
-            hangup_name: None,
-            hangup_source: None,
-            failure_reason: Some(reason.to_owned()),
-        };
-        CallEvent {
-            kind: EventKind::End(Box::new(facts)),
-            at: now,
-            dial: Some(call.dial),
-            call_uuid: None,
-            request_uuid: None,
-            digest: 0,
-        }
+        let facts = EndFacts::told_by_us(source, status, outcome, now, reason);
+        CallEvent::learned(EventKind::End(Box::new(facts)), now, call.dial, None)
     }
 
     /// The call that the carrier's ids name.

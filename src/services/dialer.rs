@@ -170,14 +170,8 @@ impl Dialer {
     }
 
     async fn accepted(&self, call: &Call, request_uuid: String) -> StoreResult<()> {
-        let event = CallEvent {
-            kind: EventKind::Accepted,
-            at: self.clock.now(),
-            dial: Some(call.dial),
-            call_uuid: None,
-            request_uuid: Some(request_uuid),
-            digest: 0,
-        };
+        let (now, uuid) = (self.clock.now(), Some(request_uuid));
+        let event = CallEvent::learned(EventKind::Accepted, now, call.dial, uuid);
         crash_point!("send.accepted");
         self.calls.apply(Some(call.id), &event).await?;
         crash_point!("send.recorded");

@@ -113,8 +113,14 @@ impl Webhooks {
                 continue;
             };
             let event = webhook_event(hook, &kept.params, kept.dial, kept.received_at);
+            let webhook = Webhook {
+                hook,
+                call: kept.call,
+                dial: kept.dial,
+                params: kept.params,
+            };
             let disposition = match event {
-                Some(event) => self.calls.apply(kept.call, &event).await,
+                Some(event) => self.apply(&webhook, &event, kept.received_at).await,
                 None => Ok(Disposition::Unknown),
             };
             crash_point!("rematch.before_note");

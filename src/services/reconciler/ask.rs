@@ -124,14 +124,7 @@ impl Reconciler {
         };
         // A call that webhooks told of already needs no invented event, only time.
         if is_over || call.status.rank() < known.rank() || call.carrier_id().is_none() {
-            let event = CallEvent {
-                kind,
-                at: now,
-                dial: Some(call.dial),
-                call_uuid: None,
-                request_uuid: Some(uuid),
-                digest: 0,
-            };
+            let event = CallEvent::learned(kind, now, call.dial, Some(uuid));
             if call.carrier_id().is_none() {
                 // Found by number: should the call have learned its own id meanwhile, this may be another one.
                 if !self.calls.apply_seen(call, &event).await? {
