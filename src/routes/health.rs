@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::services::monitoring::Trouble;
+use crate::services::monitoring::DatabaseProblem;
 use crate::state::AppState;
 
 use super::extract::AppJson;
@@ -41,7 +41,7 @@ enum Health {
 /// What is the matter with the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum DatabaseProblem {
+enum DatabaseProblemOut {
     /// It has no room left: reading works, every write fails.
     Full,
     /// It takes no writes: it has no primary at the moment, or is shutting down.
@@ -50,12 +50,12 @@ enum DatabaseProblem {
     Away,
 }
 
-impl From<Trouble> for DatabaseProblem {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Full => Self::Full,
-            Trouble::ReadOnly => Self::ReadOnly,
-            Trouble::Away => Self::Away,
+impl From<DatabaseProblem> for DatabaseProblemOut {
+    fn from(problem: DatabaseProblem) -> Self {
+        match problem {
+            DatabaseProblem::Full => Self::Full,
+            DatabaseProblem::ReadOnly => Self::ReadOnly,
+            DatabaseProblem::Away => Self::Away,
         }
     }
 }
@@ -68,7 +68,7 @@ struct HealthOut {
     status: Health,
     /// What is the matter with the database, if anything is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    database_problem: Option<DatabaseProblem>,
+    database_problem: Option<DatabaseProblemOut>,
 }
 
 /// How a process is, with details.
@@ -83,7 +83,7 @@ struct HealthDetails {
     database: bool,
     /// What is the matter with it, if anything is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    database_problem: Option<DatabaseProblem>,
+    database_problem: Option<DatabaseProblemOut>,
     /// Seconds since it began to serve.
     uptime_seconds: u64,
 }
@@ -137,7 +137,7 @@ async fn details(State(state): State<AppState>) -> AppJson<HealthDetails> {
     })
 }
 
-async fn health(state: &AppState) -> (Health, Option<DatabaseProblem>) {
+async fn health(state: &AppState) -> (Health, Option<DatabaseProblemOut>) {
     if state.lifecycle.is_stopping() {
         return (Health::Stopping, None);
     }
@@ -151,7 +151,7 @@ async fn health(state: &AppState) -> (Health, Option<DatabaseProblem>) {
 
 /// Asks the database for its time and for a small write: one that is full or has lost its primary still answers questions.
 /// The question is put to its end even when nobody waits for the answer: the driver does not like to be dropped.
-async fn database_problem(state: &AppState) -> Option<DatabaseProblem> {
+async fn database_problem(state: &AppState) -> Option<DatabaseProblemOut> {
     let monitoring = state.monitoring.clone();
     let asked = state
         .lifecycle
@@ -159,6 +159,6 @@ async fn database_problem(state: &AppState) -> Option<DatabaseProblem> {
     match tokio::time::timeout(DATABASE_TIME_LIMIT, asked).await {
         Ok(Ok(Ok(()))) => None,
         Ok(Ok(Err(trouble))) => Some(trouble.into()),
-        Ok(Err(_)) | Err(_) => Some(DatabaseProblem::Away),
+        Ok(Err(_)) | Err(_) => Some(DatabaseProblemOut::Away),
     }
 }

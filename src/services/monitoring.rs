@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use super::heartbeat::Heartbeat;
-pub use super::store::Trouble;
+use super::store::Trouble;
 use super::store::containers::Container;
 use super::store::{Store, StoreResult};
 use crate::config::Config;
@@ -65,8 +65,29 @@ pub struct Driving {
     pub campaigns: i64,
 }
 
+/// What is the matter with the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseProblem {
+    /// It has no room left: it can be read, and every write fails.
+    Full,
+    /// It takes no writes: there is no primary, or it is stepping down or shutting down.
+    ReadOnly,
+    /// It does not answer, or not in time.
+    Away,
+}
+
+impl From<Trouble> for DatabaseProblem {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Full => Self::Full,
+            Trouble::ReadOnly => Self::ReadOnly,
+            Trouble::Away => Self::Away,
+        }
+    }
+}
+
 /// The last answer of the database, and when it came.
-type Probed = (Instant, Result<(), Trouble>);
+type Probed = (Instant, Result<(), DatabaseProblem>);
 
 /// The database is not asked again so soon.
 const PROBE_AGE: Duration = Duration::from_secs(1);
@@ -133,7 +154,7 @@ impl Monitoring {
     ///
     /// # Errors
     /// What is the matter.
-    pub async fn probe(&self) -> Result<(), Trouble> {
+    pub async fn probe(&self) -> Result<(), DatabaseProblem> {
         // Anybody may ask, and each question costs a write: whoever asks at the same time shares one.
         let mut probed = self.probed.lock().await;
         if let Some((at, answer)) = *probed
@@ -143,7 +164,7 @@ impl Monitoring {
         }
         let answer = self.heartbeat.probe().await.map(drop).map_err(|error| {
             tracing::warn!(%error, "the database cannot be used");
-            error.trouble()
+            error.trouble().into()
         });
         *probed = Some((Instant::now(), answer));
         answer

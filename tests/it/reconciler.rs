@@ -162,6 +162,47 @@ async fn a_long_call_keeps_its_slot_while_the_carrier_says_that_it_lives() {
     assert_eq!(progress["final"]["answered"], 1, "{progress}");
 }
 
+/// The first usable answer comes when the call is over and its record is not written yet: for a moment the carrier knows nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_nothing_from_the_carrier_does_not_prove_that_nobody_was_dialed() {
+    let carrier = SimulatorOptions {
+        dial_faults: DialFaults {
+            error_after: Fault::ALWAYS,
+            ..DialFaults::default()
+        },
+        outcome_mix: OutcomeMix {
+            busy: 1.0,
+            ..OutcomeMix::NONE
+        },
+        webhook_faults: no_hangups(),
+        lookup_faults: LookupFaults {
+            unavailable: Fault::ALWAYS,
+            ..LookupFaults::default()
+        },
+        cdr_delay_ms: 5_000,
+        ..quick_carrier()
+    };
+    let world = World::new("unrecorded", carrier).await;
+    // A dial that the carrier does not know is never sent after 3 s, and when that was said for 2 s.
+    let _container = world.container(&[]).await;
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    let campaign = operator
+        .campaign(&operator.list_of(0, 1).await, json!({}))
+        .await;
+    until("it is dialed", async || {
+        world.simulator.stats().accepted == 1
+    })
+    .await;
+    let dialed = world.simulator.calls()[0].requested_at_ms;
+    until_passed(dialed, Duration::from_millis(4_000)).await;
+    let answering = json!({ "lookupFaults": { "unavailable": { "probability": 0.0 } } });
+    world.simulator.patch_options(&answering).unwrap();
+    let progress = operator.until_status(&campaign, "completed").await;
+    assert_eq!(progress["final"]["busy"], 1, "{progress}");
+    assert_eq!(world.simulator.stats().requests, 1);
+    world.until_idle().await;
+}
+
 /// One round after another, with nothing else that could change a call: no webhook comes through, and no round runs by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_round_right_after_the_first_changes_nothing() {
@@ -207,7 +248,7 @@ async fn a_second_round_right_after_the_first_changes_nothing() {
         statuses == ["busy", "ringing"]
     })
     .await;
-    // Only after three times MAX_PROCESSED_TIME a dial that the carrier does not know was never sent.
+    // Only after three times MAX_PROCESSED_TIME, and when it was said twice, a dial that the carrier does not know was never sent.
     until_passed(now_ms(), Duration::from_secs(3)).await;
     let round = async || {
         let done = edge.post(ADMIN, "/v1/tick", &json!({})).await.expect(200);
@@ -219,7 +260,10 @@ async fn a_second_round_right_after_the_first_changes_nothing() {
             .map(async |path| edge.get(&key, path).await.expect(200));
         futures_util::future::join_all(read).await
     };
-    assert_eq!(round().await, [3, 2, 0, 0]);
+    assert_eq!(round().await, [3, 1, 0, 0]);
+    assert_eq!(round().await, [1, 0, 0, 0]);
+    until_passed(now_ms(), Duration::from_secs(2)).await;
+    assert_eq!(round().await, [2, 1, 0, 0]);
     let after = read().await;
     let seen: Vec<_> = after
         .iter()
