@@ -152,10 +152,10 @@ async fn health(state: &AppState) -> (Health, Option<DatabaseProblemOut>) {
 /// Asks the database for its time and for a small write: one that is full or has lost its primary still answers questions.
 /// The question is put to its end even when nobody waits for the answer: the driver does not like to be dropped.
 async fn database_problem(state: &AppState) -> Option<DatabaseProblemOut> {
-    let monitoring = state.monitoring.clone();
+    let (monitoring, is_prepared) = (state.monitoring.clone(), state.is_prepared());
     let asked = state
         .lifecycle
-        .spawn_work(async move { monitoring.probe().await });
+        .spawn_work(async move { monitoring.probe(is_prepared).await });
     match tokio::time::timeout(DATABASE_TIME_LIMIT, asked).await {
         Ok(Ok(Ok(()))) => None,
         Ok(Ok(Err(trouble))) => Some(trouble.into()),

@@ -54,13 +54,21 @@ impl Heartbeat {
         renewed.elapsed() > self.settings.orphan_threshold / 2
     }
 
+    /// Asks the database for its time. False when the clock could not be followed this time.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn follow_clock(&self) -> StoreResult<bool> {
+        self.store.ping(&self.clock).await
+    }
+
     /// Asks the database for its time, and whether it takes a write: this container's sign of life. False when the clock could
     /// not be followed this time.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn probe(&self) -> StoreResult<bool> {
-        let is_in_time = self.store.ping(&self.clock).await?;
+        let is_in_time = self.follow_clock().await?;
         self.store
             .container_seen(&self.container, env!("CARGO_PKG_VERSION"))
             .await?;

@@ -150,11 +150,11 @@ impl Monitoring {
         })
     }
 
-    /// Asks the database whether it answers and takes writes; what is the matter when not.
+    /// Asks the database whether it answers and, where it `is_prepared` for this program, takes writes.
     ///
     /// # Errors
-    /// What is the matter.
-    pub async fn probe(&self) -> Result<(), DatabaseProblem> {
+    /// What is the matter when not.
+    pub async fn probe(&self, is_prepared: bool) -> Result<(), DatabaseProblem> {
         // Anybody may ask, and each question costs a write: whoever asks at the same time shares one.
         let mut probed = self.probed.lock().await;
         if let Some((at, answer)) = *probed
@@ -162,7 +162,12 @@ impl Monitoring {
         {
             return answer;
         }
-        let answer = self.heartbeat.probe().await.map(drop).map_err(|error| {
+        let asked = if is_prepared {
+            self.heartbeat.probe().await
+        } else {
+            self.heartbeat.follow_clock().await
+        };
+        let answer = asked.map(drop).map_err(|error| {
             tracing::warn!(%error, "the database cannot be used");
             error.trouble().into()
         });

@@ -94,12 +94,12 @@ const CASES: &[Case] = &[
     case(
         "take_back.before",
         1,
-        Story::Frozen("dial.after_intent/3/freeze"),
+        Story::PausedMeanwhile("dial.after_intent/3/freeze"),
     ),
     case(
         "take_back.after",
         1,
-        Story::Frozen("dial.after_intent/3/freeze"),
+        Story::PausedMeanwhile("dial.after_intent/3/freeze"),
     ),
     case("undialed.before_passing_over", 3, Story::Skipped),
     case("webhook.before_write", 5, Story::Plain),

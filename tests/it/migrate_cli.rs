@@ -113,11 +113,7 @@ async fn a_database_that_is_away_is_told_without_its_address() {
     )]);
     let check = run(&["migrate", "--check"], &settings).await;
     assert_ne!(check.code, 0);
-    assert!(
-        check.stderr.contains("cannot be reached"),
-        "{}",
-        check.stderr
-    );
+    assert!(check.stderr.contains("cannot be used"), "{}", check.stderr);
     says_nothing_of(&check, &["sesame", "someone", "127.0.0.1"]);
     let nothing = run(&["migrate"], &BTreeMap::new()).await;
     assert_ne!(nothing.code, 0);

@@ -95,13 +95,22 @@ impl Scene {
 
     /// Waits until the doomed process froze itself at this point, lets `time` pass, and thaws it.
     pub(super) async fn freezes(&mut self, point: &str, time: Duration) {
+        self.is_frozen(point).await;
+        until_passed(now_ms(), time).await;
+        self.thaw().await;
+    }
+
+    /// Waits until the doomed process froze itself at this point.
+    pub(super) async fn is_frozen(&self, point: &str) {
         let reached = format!("crash point {point}\n");
         until("it is frozen", async || {
             let process = &self.doomed.process;
             process.is_stopped() && process.stderr().contains(&reached)
         })
         .await;
-        until_passed(now_ms(), time).await;
+    }
+
+    pub(super) async fn thaw(&mut self) {
         self.doomed.process.signal("CONT").await;
     }
 

@@ -36,6 +36,8 @@ pub(super) enum Story {
     Retry,
     /// The process freezes at this step first, for longer than anything may take.
     Frozen(&'static str),
+    /// As `Frozen`, and the campaign is paused elsewhere meanwhile.
+    PausedMeanwhile(&'static str),
     /// The commands of an operator, the last of which the process dies of.
     Command(&'static [&'static str]),
     /// A first process dies at this step; the one that adopts its campaign dies too.
@@ -139,6 +141,7 @@ pub(super) async fn tell(case: Case) {
         Story::Condemned => condemned(&case).await,
         Story::NoCredit => no_credit(&case).await,
         Story::Frozen(first) => frozen(&case, first).await,
+        Story::PausedMeanwhile(first) => paused_meanwhile(&case, first).await,
         Story::Command(commands) => command(&case, commands).await,
         Story::Adopted(first) => adopted(&case, first).await,
         Story::Scheduled => scheduled(&case).await,
@@ -283,6 +286,24 @@ async fn frozen(case: &Case, first: &str) {
     scene.dies(case).await;
     let _heir = scene.heir().await;
     let campaign = scene.campaign().await;
+    let progress = scene.completes(&campaign).await;
+    spoke(&progress, 8);
+    scene.dialed(8, 8);
+    scene.world.until_idle().await;
+}
+
+async fn paused_meanwhile(case: &Case, first: &str) {
+    let mut scene = Scene::start(case, carrier(), &[], first).await;
+    scene.begin(8, json!({})).await;
+    scene.is_frozen(first.split('/').next().unwrap()).await;
+    // The frozen one takes connections and answers none of them.
+    scene.world.balancer.remove(scene.doomed.address);
+    let _heir = scene.heir().await;
+    let campaign = scene.campaign().await;
+    scene.operator.command(&campaign, "pause").await.ok();
+    scene.thaw().await;
+    scene.dies(case).await;
+    scene.operator.command(&campaign, "resume").await.ok();
     let progress = scene.completes(&campaign).await;
     spoke(&progress, 8);
     scene.dialed(8, 8);

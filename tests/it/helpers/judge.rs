@@ -85,7 +85,7 @@ impl Drop for World {
             return;
         }
         let duplicates = self.simulator.stats().duplicates;
-        assert!(duplicates.by_call.is_empty(), "{duplicates:?}");
+        assert!(duplicates.by_call_dial.is_empty(), "{duplicates:?}");
         let live = ["dialing", "queued", "ringing", "in-progress"];
         let leaked = doc! { "slots": { "$exists": true }, "status": { "$nin": live } };
         let found = self.database.blocking(async |database| {
