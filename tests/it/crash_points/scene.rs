@@ -132,7 +132,14 @@ impl Scene {
 
     /// The one campaign, which the request of the dead process may or may not have created.
     pub(super) async fn campaign(&self) -> String {
-        let found = self.operator.get("/v1/campaigns").await.ok();
+        let mut found = Value::Null;
+        // Whoever dies just now may take the question along.
+        until("somebody tells the campaigns", async || {
+            let reply = self.operator.get("/v1/campaigns").await;
+            found = reply.body;
+            reply.status == 200
+        })
+        .await;
         let found = found["items"].as_array().unwrap();
         assert!(found.len() <= 1, "{found:?}");
         let campaign = match found.first() {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Case;
 use super::scene::Scene;
-use crate::helpers::app::{FROM, contact, quick_carrier, until};
+use crate::helpers::app::{Api, FROM, contact, quick_carrier, until};
 use crate::helpers::judge::{carrier_token, nonzero};
 
 /// In the middle of what a process dies.
@@ -296,8 +296,9 @@ async fn paused_meanwhile(case: &Case, first: &str) {
     let mut scene = Scene::start(case, carrier(), &[], first).await;
     scene.begin(8, json!({})).await;
     scene.is_frozen(first.split('/').next().unwrap()).await;
-    // The frozen one takes connections and answers none of them.
+    // The frozen one takes connections and answers none of them; nor does it on those that are open.
     scene.world.balancer.remove(scene.doomed.address);
+    scene.operator = Api::new(&scene.operator.base, scene.operator.key());
     let _heir = scene.heir().await;
     let campaign = scene.campaign().await;
     scene.operator.command(&campaign, "pause").await.ok();
