@@ -15,7 +15,7 @@ use crate::domain::ids::ContainerId;
 use crate::domain::transition::Deadlines;
 use crate::router::router;
 use crate::services::auth::Auth;
-use crate::services::calls::{Calls, delta};
+use crate::services::calls::Calls;
 use crate::services::campaigns::Campaigns;
 use crate::services::carrier::PlivoClient;
 use crate::services::clients::Clients;
@@ -38,7 +38,7 @@ use crate::services::warmup::Warmup;
 use crate::services::webhooks::Webhooks;
 use crate::state::AppState;
 use crate::utils::backoff;
-use crate::utils::clock::Clock;
+use crate::utils::clock::{Clock, delta};
 use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::carrier::PlivoClient;
 use super::store::{Store, StoreError, StoreResult};
@@ -83,6 +83,7 @@ impl Calls {
     pub async fn apply(&self, id: Option<CallId>, event: &CallEvent) -> StoreResult<Disposition> {
         // A callee is hung up on only for what is sure: right after a failover a read may miss the latest writes.
         let mut is_sure = id.is_none();
+        let mut is_hung_up = false;
         for _ in 0..MAX_TRIES {
             let found = match id {
                 Some(id) if is_sure => self.store.call_get_surely(id).await?,
@@ -100,7 +101,10 @@ impl Calls {
                 Applied::Unchanged => return Ok(Disposition::Known(Box::new(call))),
                 Applied::Ghost(_) if !is_sure => is_sure = true,
                 Applied::Ghost(haunted) => {
-                    self.hang_up_ghost(&call, event);
+                    if !is_hung_up {
+                        self.hang_up_ghost(&call, event);
+                        is_hung_up = true;
+                    }
                     let is_remembered = match haunted {
                         Some(haunted) => self.store.call_replace(&call, &haunted).await?,
                         None => true,
@@ -373,23 +377,20 @@ impl Calls {
         let is_over = matches!(event.kind, EventKind::End(_) | EventKind::Recording { .. });
         if let Some(uuid) = uuid.filter(|_| !is_over) {
             let (carrier, id) = (Arc::clone(&self.carrier), call.id);
-            // Hanging up twice does no harm, and every moment that its phone rings does.
+            // Twice does no harm; every moment of ringing does. The carrier may not see a call that has just begun.
             self.life.spawn_work(async move {
                 crash_point!("ghost.before_hanging_up");
                 for turn in 0..GHOST_TRIES {
-                    let Err(error) = carrier.hang_up(&uuid).await else {
-                        return;
-                    };
-                    tracing::error!(callId = %id, %error, turn, "a ghost call could not be hung up");
+                    match carrier.hang_up(&uuid).await {
+                        Ok(true) => return,
+                        Ok(false) => {}
+                        Err(error) => {
+                            tracing::error!(callId = %id, %error, turn, "a ghost call could not be hung up");
+                        }
+                    }
                     tokio::time::sleep(backoff::exponential(GHOST_PAUSE, turn, LONGEST_GHOST_PAUSE)).await;
                 }
             });
         }
     }
-}
-
-/// A span of the standard library as one of chrono's.
-#[must_use]
-pub fn delta(duration: std::time::Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }

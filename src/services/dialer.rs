@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-use super::calls::{Calls, Disposition, delta};
+use super::calls::{Calls, Disposition};
 use super::carrier::plivo_dial::CallbackUrls;
 use super::carrier::{DialError, DialRequest, PlivoClient, Sighting};
 use super::pacer::Pacer;
@@ -21,7 +21,7 @@ use crate::domain::call_event::{CallEvent, EventKind, FinalSource};
 use crate::domain::campaign::{CallSettings, CampaignStatus};
 use crate::domain::outcome::Outcome;
 use crate::utils::backoff;
-use crate::utils::clock::Clock;
+use crate::utils::clock::{Clock, delta};
 use crate::utils::crash_points::crash_point;
 
 /// How long a passed guard allows sending: under the second that promise P5 grants after a pause was answered.
@@ -78,18 +78,11 @@ impl Dialer {
         (intended_at, guarded_at): (Instant, Instant),
     ) -> StoreResult<()> {
         let request = self.request(call, settings);
-        // A process that was frozen since the intent: others may have taken the call for never sent.
-        let fresh = self.calls.deadlines().processed;
-        let is_stale = delta(intended_at.elapsed()) > fresh;
-        let mut allowed = if is_stale {
-            self.permission(call, lease, intended_at).await?
-        } else {
-            Some(guarded_at)
-        };
+        let mut allowed = (!self.is_stale(intended_at)).then_some(guarded_at);
         crash_point!("send.before");
         for is_last in [false, true] {
             let Some(since) = allowed else {
-                return self.withdraw(call, Duration::ZERO).await;
+                return self.postpone_late(call).await;
             };
             let dialing = self.carrier.dial(&request, since + PERMISSION);
             match self.while_renewed(call, dialing).await {
@@ -102,7 +95,7 @@ impl Dialer {
                 Err(error) => return self.failed(call, lease, error).await,
             }
         }
-        self.withdraw(call, REST).await
+        self.postpone_late(call).await
     }
 
     /// Waits for the carrier's answer and keeps the intent new meanwhile: a request that is on its way must not be taken for never
@@ -126,6 +119,19 @@ impl Dialer {
         }
     }
 
+    /// A process that was frozen since the intent must not revive it: others may have taken the call for never sent, and the
+    /// window in which it was allowed may be over.
+    fn is_stale(&self, intended_at: Instant) -> bool {
+        delta(intended_at.elapsed()) > self.calls.deadlines().processed
+    }
+
+    /// The machine or the database was too slow, not the carrier: others need not wait. This call does, lest it is tried again
+    /// and again while the database is slow.
+    async fn postpone_late(&self, call: &Call) -> StoreResult<()> {
+        let (outcome, reason) = (Outcome::CarrierError, "the call was not sent in time");
+        self.postpone(call, REST, outcome, reason).await
+    }
+
     /// A new permission to send: the campaign must still be ours, and the intent must still stand. One that grows old is made
     /// new, so that nobody takes it for abandoned while it is on its way; nobody does so with a young one under our lease.
     async fn permission(
@@ -138,6 +144,9 @@ impl Dialer {
         if let Some(lease) = lease
             && !self.store.campaign_guard(lease, None).await?
         {
+            return Ok(None);
+        }
+        if self.is_stale(intended_at) {
             return Ok(None);
         }
         let is_young = delta(intended_at.elapsed()) < self.calls.deadlines().processed / 2;
@@ -188,11 +197,7 @@ impl Dialer {
         crash_point!("send.failed");
         match error {
             DialError::Ambiguous(_) => Ok(()),
-            // The machine or the database is slow, not the carrier: others need not wait.
-            DialError::Late => {
-                let (outcome, reason) = (Outcome::CarrierError, "the call was not sent in time");
-                self.postpone(call, Duration::ZERO, outcome, reason).await
-            }
+            DialError::Late => self.postpone_late(call).await,
             DialError::NotSent(_) => {
                 self.pacer.rest(REST);
                 self.postpone(
@@ -312,7 +317,8 @@ impl Dialer {
             .hang_up(uuid)
             .await
             .map_err(HangUpError::Carrier)?;
-        if done && call.status == CallStatus::Queued {
+        // Also when the carrier knows nothing of it: an earlier order may have been carried out, and its look-up failed.
+        if call.status == CallStatus::Queued {
             // It may have left the queue just before, and live for another moment.
             let is_gone = matches!(self.carrier.look_up(uuid).await, Ok(Sighting::Nothing));
             if !is_gone {

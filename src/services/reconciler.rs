@@ -15,7 +15,7 @@ use ask::Verdict;
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 
-use super::calls::{Calls, delta};
+use super::calls::Calls;
 use super::carrier::PlivoClient;
 use super::heartbeat::Heartbeat;
 use super::store::{Store, StoreResult};
@@ -23,7 +23,7 @@ use super::webhooks::Webhooks;
 use crate::config::Dialing;
 use crate::domain::call::CallFilter;
 use crate::utils::backoff;
-use crate::utils::clock::Clock;
+use crate::utils::clock::{Clock, delta};
 use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 

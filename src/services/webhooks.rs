@@ -76,13 +76,8 @@ impl Webhooks {
         };
         let is_over = matches!(event.kind, EventKind::End(_));
         crash_point!("webhook.before_write");
-        let call = match self.apply(webhook, &event, now).await? {
-            // Also when it is known: the pause that follows may be what failed the first time.
-            Disposition::Applied(call) | Disposition::Known(call) => {
-                crash_point!("webhook.after_write");
-                self.pause_if_condemned(&call, &event).await?;
-                call
-            }
+        let call = match self.settle(webhook, &event, now).await? {
+            Disposition::Applied(call) | Disposition::Known(call) => call,
             Disposition::Ghost if asks && !is_over => return Ok(Instruction::HangUp),
             Disposition::Ghost => return Ok(Instruction::None),
             Disposition::Unknown => {
@@ -110,6 +105,7 @@ impl Webhooks {
         let mut matched = 0;
         for kept in self.store.unmatched_to_try(BATCH).await? {
             let Some(hook) = Hook::parse(&kept.event) else {
+                self.store.unmatched_tried(&kept.id).await?;
                 continue;
             };
             let event = webhook_event(hook, &kept.params, kept.dial, kept.received_at);
@@ -120,7 +116,7 @@ impl Webhooks {
                 params: kept.params,
             };
             let disposition = match event {
-                Some(event) => self.apply(&webhook, &event, kept.received_at).await,
+                Some(event) => self.settle(&webhook, &event, kept.received_at).await,
                 None => Ok(Disposition::Unknown),
             };
             crash_point!("rematch.before_note");
@@ -138,6 +134,22 @@ impl Webhooks {
             }
         }
         Ok(matched)
+    }
+
+    /// Applies the event, and what follows from it for the campaign.
+    async fn settle(
+        &self,
+        webhook: &Webhook,
+        event: &CallEvent,
+        now: DateTime<Utc>,
+    ) -> StoreResult<Disposition> {
+        let disposition = self.apply(webhook, event, now).await?;
+        crash_point!("webhook.after_write");
+        // Also when it is known: the pause may be what failed the first time.
+        if let Disposition::Applied(call) | Disposition::Known(call) = &disposition {
+            self.pause_if_condemned(call, event).await?;
+        }
+        Ok(disposition)
     }
 
     /// The event itself, and the machine that another webhook's form may mention (synchronous detection).

@@ -4,7 +4,7 @@
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 /// Readings of the database's time that took longer are worthless.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(2);
@@ -68,6 +68,12 @@ impl Clock {
             .unwrap_or_else(std::sync::PoisonError::into_inner) = anchor;
         true
     }
+}
+
+/// A span of the standard library as one of chrono's.
+#[must_use]
+pub fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }
 
 #[cfg(test)]

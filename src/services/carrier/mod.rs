@@ -119,6 +119,16 @@ pub enum Sighting {
 }
 
 impl Sighting {
+    /// The carrier's id of what it knows.
+    #[must_use]
+    pub fn uuid(&self) -> Option<&str> {
+        match self {
+            Self::Live(found) | Self::Queued(found) => Some(&found.call_uuid),
+            Self::Ended(record) => Some(&record.call_uuid),
+            Self::Nothing => None,
+        }
+    }
+
     /// Whether what the carrier knows may be `call`: caller ID, destination and time (not before `since`) must fit, where the
     /// carrier tells them. Its filter by destination also finds numbers that only begin with ours.
     #[must_use]

@@ -56,10 +56,25 @@ impl Reconciler {
                 .await;
         }
         match self.find_by_number(call).await? {
-            Ok(Some(sighting)) => self.conclude(call, sighting).await,
+            Ok(Some(sighting)) => self.conclude_found(call, sighting).await,
             Ok(None) => self.never_dialed(call).await,
             Err(error) => self.unanswered(call, error).await,
         }
+    }
+
+    /// What was found by number is this call's, unless another one to the same number was dialed while the carrier was asked.
+    /// First the doubles, then the ids: a double that got its id in between is no double any more, and its id is known.
+    async fn conclude_found(&self, call: &Call, sighting: Sighting) -> StoreResult<Verdict> {
+        let is_doubtful = self.store.call_has_double(call).await?;
+        let is_anothers = match sighting.uuid() {
+            Some(uuid) => self.store.call_uuid_is_known(uuid).await?,
+            None => false,
+        };
+        if is_doubtful || is_anothers {
+            let reason = "another call to the same number was made meanwhile";
+            return self.wait_or_give_up(call, reason).await;
+        }
+        self.conclude(call, sighting).await
     }
 
     async fn find_by_number(

@@ -57,8 +57,19 @@ pub enum Trouble {
 
 /// The server's code for a full disk.
 const OUT_OF_DISK_SPACE: i32 = 14_031;
+/// The server's code for a member that is no primary.
+pub(super) const NOT_WRITABLE_PRIMARY: i32 = 10_107;
 /// Server codes of one that is not (or soon no longer) a primary.
-const NO_PRIMARY: [i32; 8] = [91, 189, 10_058, 10_107, 11_600, 11_602, 13_435, 13_436];
+const NO_PRIMARY: [i32; 8] = [
+    91,
+    189,
+    10_058,
+    NOT_WRITABLE_PRIMARY,
+    11_600,
+    11_602,
+    13_435,
+    13_436,
+];
 
 impl StoreError {
     /// What is the matter with the database.

@@ -138,7 +138,9 @@ impl Store {
                 what: "hello.localTime",
             })?;
         if !hello.get_bool("isWritablePrimary").unwrap_or(false) {
-            return Err(StoreError::Unavailable { code: None });
+            return Err(StoreError::Unavailable {
+                code: Some(error::NOT_WRITABLE_PRIMARY),
+            });
         }
         Ok(clock.sync(local.to_chrono(), asked))
     }

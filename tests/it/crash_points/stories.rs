@@ -279,10 +279,12 @@ async fn no_credit(case: &Case) {
 }
 
 async fn frozen(case: &Case, first: &str) {
-    let mut scene = Scene::start(case, carrier(), &[], first).await;
+    // Longer than a permission lasts and half of this time, after which an intent is made new, and shorter than it lives.
+    let settings = [("MAX_PROCESSED_TIME", "4000")];
+    let mut scene = Scene::start(case, carrier(), &settings, first).await;
     scene.begin(8, json!({})).await;
     let point = first.split('/').next().unwrap();
-    scene.freezes(point, Duration::from_millis(1_200)).await;
+    scene.freezes(point, Duration::from_millis(2_500)).await;
     scene.dies(case).await;
     let _heir = scene.heir().await;
     let campaign = scene.campaign().await;
