@@ -126,12 +126,12 @@ impl Application {
             "starting"
         );
         life.spawn_background("start", start(assembly.clone()));
+        // Should it end or panic by itself, the process stops, and its exit code says so.
         let server = serve::serve(listener, router(&assembly.state), life.clone());
-        let mut serving = life.spawn_work(server);
+        life.spawn_background("server", server);
         tokio::select! {
             () = shutdown => {}
             () = life.stopping() => {}
-            _ = &mut serving => {}
         }
         stop(assembly).await
     }
