@@ -97,6 +97,12 @@ impl Application {
     /// # Errors
     /// A [`BuildError`].
     pub async fn build(config: Config, listener: TcpListener) -> Result<Self, BuildError> {
+        for variable in config.auth.short_secrets() {
+            tracing::warn!(
+                variable,
+                "secret shorter than 32 bytes: it could be guessed"
+            );
+        }
         let assembly = assemble(config).await?;
         Ok(Self { listener, assembly })
     }

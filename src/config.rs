@@ -138,6 +138,22 @@ pub struct Auth {
     pub jwt_secret: Option<SecretString>,
 }
 
+impl Auth {
+    /// The variables whose secret could be guessed: shorter than 32 bytes, as RFC 7518 (3.2) asks of HS256.
+    #[must_use]
+    pub fn short_secrets(&self) -> Vec<&'static str> {
+        let secrets = [
+            ("ADMIN_API_KEY", &self.admin_key),
+            ("JWT_SECRET", &self.jwt_secret),
+        ];
+        let is_short = |secret: &SecretString| secret.expose_secret().len() < 32;
+        let short = secrets
+            .into_iter()
+            .filter(|(_, secret)| secret.as_ref().is_some_and(is_short));
+        short.map(|(name, _)| name).collect()
+    }
+}
+
 /// Warm-up settings.
 #[derive(Clone)]
 pub struct Warmup {

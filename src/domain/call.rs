@@ -210,6 +210,8 @@ pub struct Call {
     pub confirmed_at: Option<DateTime<Utc>>,
     /// Since when the carrier, asked after this ambiguous dial, has known nothing of it, UTC.
     pub missing_since: Option<DateTime<Utc>>,
+    /// When an operator had it hung up while it was queued, UTC. The carrier keeps nothing of a call that ends in its queue.
+    pub hangup_requested_at: Option<DateTime<Utc>>,
     /// An answering machine took it.
     pub machine: bool,
     /// Where the carrier keeps the recording.

@@ -1,5 +1,7 @@
 //! A campaign: a list of contacts to be called once each, within limits, by whichever container holds its lease.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -108,7 +110,7 @@ pub enum MachineDetection {
 }
 
 /// How each call of a campaign (or a single call) is placed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct CallSettings {
     /// Caller ID.
     pub from: PhoneNumber,
@@ -122,6 +124,18 @@ pub struct CallSettings {
     pub time_limit_s: Option<u32>,
     /// Longest ringing in seconds; `None` = the carrier's default (120 s).
     pub ring_timeout_s: Option<u32>,
+}
+
+/// Without the bot's address, which may hold a token.
+impl fmt::Debug for CallSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallSettings")
+            .field("from", &self.from)
+            .field("answer", &self.answer)
+            .field("warmed_up", &self.warmup_url.is_some())
+            .field("machine_detection", &self.machine_detection)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CallSettings {

@@ -293,6 +293,7 @@ mod tests {
             answer_time: None,
             confirmed_at: None,
             missing_since: None,
+            hangup_requested_at: None,
             machine: false,
             recording_url: None,
             end: None,

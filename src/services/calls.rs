@@ -25,6 +25,9 @@ const GHOST_TRIES: u32 = 5;
 const GHOST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_GHOST_PAUSE: Duration = Duration::from_secs(2);
 
+/// Why a call ended that the carrier had only queued.
+pub const HUNG_UP: &str = "hung up by an operator";
+
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
@@ -200,7 +203,30 @@ impl Calls {
         self.store.call_replace(call, &next).await.map(drop)
     }
 
-    /// The carrier knows nothing of an ambiguous call: notes since when, and asks again at `deadline`.
+    /// Notes that a queued call is about to be hung up, so that the carrier's silence about it can be understood later, whatever
+    /// becomes of this process. Answers the call as it is then.
+    ///
+    /// # Errors
+    /// Those of the store; then the order is not to be given.
+    pub async fn note_hangup(&self, id: CallId) -> StoreResult<Option<Call>> {
+        for _ in 0..MAX_TRIES {
+            let Some(call) = self.store.call_get(id).await? else {
+                return Ok(None);
+            };
+            if call.status != CallStatus::Queued || call.hangup_requested_at.is_some() {
+                return Ok(Some(call));
+            }
+            let mut next = call.clone();
+            next.hangup_requested_at = Some(self.clock.now());
+            if self.store.call_replace(&call, &next).await? {
+                next.version = call.version + 1;
+                return Ok(Some(next));
+            }
+        }
+        Err(StoreError::Unavailable { code: None })
+    }
+
+    /// The carrier knows nothing of a call, ambiguous or hung up in the queue: notes since when, and asks again at `deadline`.
     ///
     /// # Errors
     /// Those of the store.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-use super::calls::{Calls, Disposition};
+use super::calls::{Calls, Disposition, HUNG_UP};
 use super::carrier::plivo_dial::CallbackUrls;
 use super::carrier::{DialError, DialRequest, PlivoClient, Sighting};
 use super::pacer::Pacer;
@@ -304,12 +304,16 @@ impl Dialer {
     }
 
     /// Hangs up a call. True when the carrier ended or cancelled it. No webhook is promised for one that it had only queued: that is
-    /// over once the carrier knows nothing of it any more.
+    /// over once the carrier knows nothing of it any more. Should it not answer now, the reconciler asks again.
     ///
     /// # Errors
     /// The carrier's or the store's.
     pub async fn hang_up(&self, call: &Call) -> Result<bool, HangUpError> {
-        let Some(uuid) = call.carrier_id() else {
+        let noted = self.calls.note_hangup(call.id).await?;
+        let Some((call, uuid)) = noted
+            .as_ref()
+            .and_then(|call| Some((call, call.carrier_id()?)))
+        else {
             return Ok(false);
         };
         let done = self
@@ -317,28 +321,19 @@ impl Dialer {
             .hang_up(uuid)
             .await
             .map_err(HangUpError::Carrier)?;
-        // Also when the carrier knows nothing of it: an earlier order may have been carried out, and its look-up failed.
-        if call.status == CallStatus::Queued {
-            // It may have left the queue just before, and live for another moment.
-            let is_gone = matches!(self.carrier.look_up(uuid).await, Ok(Sighting::Nothing));
-            if !is_gone {
-                let soon = self.calls.extend(call, self.clock.now()).await;
-                return soon.map(|()| done).map_err(HangUpError::Store);
-            }
-            let ended = self
-                .calls
-                .end(
-                    call,
-                    FinalSource::Local,
-                    CallStatus::Canceled,
-                    Outcome::Canceled,
-                    "hung up by an operator",
-                )
-                .await;
-            return ended
-                .map(|disposition| !matches!(disposition, Disposition::Unknown))
-                .map_err(HangUpError::Store);
+        if call.status != CallStatus::Queued {
+            return Ok(done);
         }
+        // Also when the carrier knows nothing of it: an earlier order may have been carried out, and its look-up failed.
+        // It may have left the queue just before, and live for another moment.
+        if matches!(self.carrier.look_up(uuid).await, Ok(Sighting::Nothing)) {
+            let (source, status, outcome) =
+                (FinalSource::Local, CallStatus::Canceled, Outcome::Canceled);
+            let ended = self.calls.end(call, source, status, outcome, HUNG_UP);
+            let disposition = ended.await?;
+            return Ok(!matches!(disposition, Disposition::Unknown));
+        }
+        self.calls.extend(call, self.clock.now()).await?;
         Ok(done)
     }
 }
@@ -351,5 +346,5 @@ pub enum HangUpError {
     Carrier(super::carrier::LookupError),
     /// The database could not be written.
     #[error(transparent)]
-    Store(super::store::StoreError),
+    Store(#[from] super::store::StoreError),
 }

@@ -23,7 +23,7 @@ use crate::utils::crash_points::crash_point;
 const UNSEEN_TIME: Duration = Duration::from_secs(5);
 
 /// A call to be made.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NewCall {
     /// Its id, reserved where the request carried an idempotency key.
     pub id: CallId,
@@ -276,6 +276,7 @@ impl SingleCalls {
             answer_time: None,
             confirmed_at: None,
             missing_since: None,
+            hangup_requested_at: None,
             machine: false,
             recording_url: None,
             end: None,

@@ -150,6 +150,7 @@ impl FromRequestParts<Arc<Shared>> for LookupCaller {
         Caller::from_request_parts(parts, shared).await?;
         let (delay, fails) = {
             let mut exchange = shared.exchange();
+            exchange.ledger.look_up();
             (
                 Duration::from_millis(exchange.options.lookup_faults.slow_ms),
                 exchange.lookup_fails(),

@@ -138,6 +138,11 @@ impl Ledger {
         self.tally.arrive(now);
     }
 
+    /// Counts any other request.
+    pub(super) fn look_up(&mut self) {
+        self.tally.look_up();
+    }
+
     pub(super) fn refuse(
         &mut self,
         requested_at: DateTime<Utc>,

@@ -13,6 +13,7 @@ use super::dial::Address;
 #[derive(Default)]
 pub(super) struct Tally {
     requests: u64,
+    lookups: u64,
     refused: BTreeMap<String, u64>,
     answered: u64,
     ended: BTreeMap<u16, u64>,
@@ -40,6 +41,10 @@ impl Tally {
             self.arrivals.pop_front();
         }
         self.peak_arrivals = self.peak_arrivals.max(self.arrivals.len());
+    }
+
+    pub(super) fn look_up(&mut self) {
+        self.lookups += 1;
     }
 
     /// Counts a living call in new books; its request arrived in the old ones, so it makes no rate.
@@ -110,6 +115,7 @@ impl Tally {
     pub(super) fn stats(&self, queued: usize) -> Stats {
         Stats {
             requests: self.requests,
+            lookups: self.lookups,
             accepted: self.total.accepted,
             refused: self.refused.values().sum(),
             refused_by_status: self.refused.clone(),
@@ -182,6 +188,8 @@ impl Usage {
 pub struct Stats {
     /// Dial requests that arrived.
     pub requests: u64,
+    /// Requests of every other kind: look-ups, lists, hangups.
+    pub lookups: u64,
     /// Calls taken on, whether or not the client heard of it.
     pub accepted: u64,
     /// Dial requests that left no call.

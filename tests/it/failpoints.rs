@@ -480,3 +480,39 @@ async fn a_full_or_read_only_database_is_told_by_the_health() {
         .await
         .unwrap();
 }
+
+/// Calls that ended because the database was away and nobody could answer the carrier say nothing about their campaign: it is
+/// not paused as one that fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_the_databases_absence_spoiled_do_not_pause_their_campaign() {
+    let options = SimulatorOptions {
+        outcome_mix: OutcomeMix::ANSWERED,
+        ring_duration_ms: MsRange::exactly(3_000),
+        webhook_retry_spacing_ms: 50,
+        ..carrier()
+    };
+    let shaky = Shaky::start("spoiled", options).await;
+    let settings = [("GLOBAL_MAX_CALLS", "60"), ("CALL_TIMEOUT_MINUTES", "2")];
+    let _container = shaky.world.container(&settings).await;
+    let limits = json!({ "name": "Acme", "maxConcurrentCalls": 60 });
+    let (_, operator) = shaky.world.client(limits).await;
+    let list = operator.list_of(0, 70).await;
+    let campaign = operator.campaign(&list, json!({})).await;
+    until("they ring", async || {
+        shaky.world.simulator.stats().live == 60
+    })
+    .await;
+    let commands = ["insert", "update", "findAndModify", "find", "aggregate"];
+    let fault = doc! { "errorCode": 10_107 };
+    shaky.fail(&commands, "alwaysOn", fault).await;
+    until("nobody answered the carrier", async || {
+        shaky.world.simulator.stats().ended >= 60
+    })
+    .await;
+    shaky.mend().await;
+    let progress = watch(&operator, &campaign).await;
+    let spoiled = progress["final"]["config_error"].as_i64().unwrap();
+    // More than the breaker needs.
+    assert!(spoiled > 50, "{progress}");
+    shaky.stop().await;
+}

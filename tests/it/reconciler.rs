@@ -1,6 +1,7 @@
 //! What only the carrier can tell, and what not even the carrier tells: it is asked, nobody is dialed twice, nobody is lost,
 //! no slot leaks (promises P2, P3, P10).
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use ringmaster::simulator::{
@@ -280,4 +281,124 @@ async fn a_second_round_right_after_the_first_changes_nothing() {
         assert_eq!(read().await, after);
     }
     assert_eq!(carrier.stats().requests, 3);
+}
+
+/// As an order of ours that is carried out while its answer is lost.
+async fn cancel_at_the_carrier(world: &World, uuid: &str) {
+    let account = SimulatorOptions::default();
+    let url = format!(
+        "{}/v1/Account/{}/Call/{uuid}/",
+        world.simulator.base_url(),
+        account.auth_id
+    );
+    let told = reqwest::Client::new()
+        .delete(url)
+        .basic_auth(&account.auth_id, Some(SimulatorOptions::DEFAULT_TOKEN))
+        .send();
+    assert_eq!(told.await.unwrap().status(), 204);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queued_call_that_was_hung_up_ends_though_the_carrier_could_not_be_asked_then() {
+    // One call a second leaves the queue.
+    let carrier = SimulatorOptions {
+        cps: 1,
+        hangup_webhook_for_queued: false,
+        ..quick_carrier()
+    };
+    let world = World::new("queued", carrier).await;
+    // It would hold its slot for half an hour.
+    let settings = [("CALL_TIMEOUT_MINUTES", "30")];
+    let _container = world.container(&settings).await;
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    let list = operator.list_of(0, 12).await;
+    let campaign = operator.campaign(&list, json!({})).await;
+    let last = Mutex::new(Value::Null);
+    until("the last one is queued", async || {
+        let calls = operator.calls_of(&campaign).await;
+        let of_last = |call: &Value| call["contactSeq"] == 11 && call["status"] == "queued";
+        let found = calls.into_iter().find(of_last);
+        found.is_some_and(|call| {
+            *last.lock().unwrap() = call;
+            true
+        })
+    })
+    .await;
+    let last = last.into_inner().unwrap();
+    let away = |probability: f64| json!({ "lookupFaults": { "unavailable": { "probability": probability } } });
+    world.simulator.patch_options(&away(1.0)).unwrap();
+    let path = format!("/v1/calls/{}/hangup", last["id"].as_str().unwrap());
+    let told = operator.post(&path, &json!({})).await;
+    told.problem(503, "unavailable");
+    let uuid = world.simulator.calls().pop().unwrap().request_uuid.unwrap();
+    world.simulator.patch_options(&away(0.0)).unwrap();
+    cancel_at_the_carrier(&world, &uuid).await;
+
+    let progress = operator.until_status(&campaign, "completed").await;
+    assert_eq!(progress["final"]["canceled"], 1, "{progress}");
+    assert_eq!(progress["final"]["answered"], 11, "{progress}");
+    world.until_idle().await;
+    world.assert_each_dialed_once(12);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_to_the_same_number_that_is_made_while_the_carrier_is_asked_keeps_its_own_id() {
+    // The first dial leaves no call. The carrier answers every question slowly.
+    let carrier = SimulatorOptions {
+        dial_faults: DialFaults {
+            error_before: Fault::next(1),
+            slow_ms: 9_000,
+            ..DialFaults::default()
+        },
+        lookup_faults: LookupFaults {
+            slow_ms: 1_000,
+            ..LookupFaults::default()
+        },
+        ring_duration_ms: MsRange::exactly(14_000),
+        webhook_faults: WebhookFaults {
+            ring: EventFaults {
+                lost: Fault::ALWAYS,
+                ..EventFaults::default()
+            },
+            ..WebhookFaults::default()
+        },
+        ..quick_carrier()
+    };
+    let world = World::new("double", carrier).await;
+    // No sweep asks in between.
+    let settings = [
+        ("CALL_TIMEOUT_MINUTES", "2"),
+        ("CLEANUP_INTERVAL", "600000"),
+    ];
+    let _container = world.container(&settings).await;
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    let body = json!({
+        "to": contact(0), "from": FROM, "answer": { "type": "speak", "text": "Hello" },
+    });
+    let first = operator.post("/v1/calls", &body).await.body;
+    assert_eq!(world.simulator.stats().requests, 1);
+    // The second one rings while its dial is not answered yet, and nothing has told us its id.
+    let slow = json!({ "dialFaults": { "slowAfter": { "next": 1 } } });
+    world.simulator.patch_options(&slow).unwrap();
+    until("the carrier is being asked", async || {
+        world.simulator.stats().lookups > 0
+    })
+    .await;
+    let second = operator.post("/v1/calls", &body).await.body;
+    let outcome = async |call: &Value| {
+        let path = format!("/v1/calls/{}", call["id"].as_str().unwrap());
+        operator.get(&path).await.ok()
+    };
+    until("both are over", async || {
+        let calls = [outcome(&first).await, outcome(&second).await];
+        calls.iter().all(|call| call["outcome"].is_string())
+    })
+    .await;
+    let (first, second) = (outcome(&first).await, outcome(&second).await);
+    let uuid = world.simulator.calls().pop().unwrap().request_uuid;
+    assert_eq!(second["callUUID"].as_str(), uuid.as_deref(), "{second}");
+    assert_eq!(second["outcome"], "answered");
+    assert_ne!(first["callUUID"], second["callUUID"]);
+    assert_eq!(first["outcome"], "carrier_error", "{first}");
+    world.until_idle().await;
 }

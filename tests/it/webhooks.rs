@@ -19,6 +19,7 @@ use sha2::Sha256;
 
 use crate::helpers::app::{Api, Container, FROM, World, contact, quick_carrier, until};
 use crate::helpers::judge::carrier_token;
+use crate::helpers::mongod::client;
 
 const NONCE: &str = "31627761595286130198";
 /// The carrier is asked about nothing: only webhooks tell.
@@ -502,6 +503,43 @@ async fn the_unknown_is_kept_once_and_an_unknown_callee_is_hung_up_on() {
     assert_eq!(kept(&world).await, 3);
     assert_eq!(operator.slots_taken().await, 0);
     assert!(operator.live_calls().await.is_empty());
+}
+
+/// After a failover a read may miss the latest writes, the call itself among them: before somebody is hung up on, the database
+/// has to say so linearizably. Read from the database's own profile, because a stale primary cannot be ordered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_hung_up_on_for_what_a_read_may_have_missed() {
+    let world = World::new("surely", silent_carrier()).await;
+    let container = world.container(&PATIENT).await;
+    let carrier = anybody(&container);
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    let database = client(&world.database.uri)
+        .await
+        .database(&world.database.name);
+    let profile = doc! { "profile": 1, "filter": { "command.readConcern.level": "linearizable" } };
+    database.run_command(profile).await.unwrap();
+    let sure_reads = async || {
+        let lines = database.collection::<Document>("system.profile");
+        lines.count_documents(doc! {}).await.unwrap()
+    };
+
+    let known = call(&operator).await;
+    let [ring, ..] = story(&known);
+    ring.deliver(&world, &carrier).await;
+    assert_eq!(sure_reads().await, 0, "what is known is simply read");
+
+    let unknown = json!({ "id": "65f0c0ffee0000000000c0de", "callUUID": "00000000-dead-beef" });
+    let [_, answer, ..] = story(&unknown);
+    let document = answer.deliver(&world, &carrier).await;
+    assert!(document.contains("<Hangup"), "{document}");
+    assert_eq!(sure_reads().await, 1, "a call that nobody knows");
+
+    // Another dial of a call than the one it is at: a ghost.
+    let mut ghost = ring.clone();
+    ghost.path = ghost.path.replace("dial=1", "dial=7");
+    ghost.deliver(&world, &carrier).await;
+    assert_eq!(sure_reads().await, 2, "a ghost");
+    database.run_command(doc! { "profile": 0 }).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
+use futures_util::future::join_all;
 use ringmaster::simulator::{DialRecord, MsRange, SimulatorOptions};
 use serde_json::json;
 
@@ -213,4 +215,39 @@ async fn frozen_with_the_body_on_its_way_its_ghost_is_hung_up_at_once() {
         thawed.frozen_ms,
         first - thawed.at_ms
     );
+}
+
+/// Alone, frozen over the campaign's end, with nobody to take its dial back: what it meant to send belongs to the past.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expired_while_its_driver_was_frozen_is_not_dialed() {
+    let points = ["dial.before_guard", "dial.after_guard", "send.before"];
+    join_all(points.map(frozen_over_the_end)).await;
+}
+
+async fn frozen_over_the_end(point: &str) {
+    let world = World::new("expired", quick_carrier()).await;
+    let steps = format!("{point}/3/freeze");
+    let mut process = world.process(&[("CRASH_POINTS", steps.as_str())]).await;
+    let (_, operator) = world
+        .client(json!({ "name": "Acme", "maxConcurrentCalls": 1 }))
+        .await;
+    let list = operator.list_of(0, 6).await;
+    let expires = Utc::now() + TimeDelta::seconds(15);
+    let campaign = operator
+        .campaign(&list, json!({ "expiresAt": expires }))
+        .await;
+    until("it is frozen", async || {
+        process.process.is_stopped() && process.process.stderr().contains(point)
+    })
+    .await;
+    until("the campaign has expired", async || {
+        Utc::now() > expires + TimeDelta::milliseconds(200)
+    })
+    .await;
+    process.process.signal("CONT").await;
+    let progress = operator.until_status(&campaign, "completed").await;
+    assert_adds_up(&progress);
+    assert_eq!(progress["skipped"]["expired"], 4, "{point}: {progress}");
+    assert_eq!(world.simulator.stats().requests, 2, "{point}: {progress}");
+    world.until_idle().await;
 }

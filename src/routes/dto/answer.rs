@@ -14,7 +14,7 @@ use crate::domain::campaign::MachineDetection;
 
 /// An answer as it is sent. One flat object: serde reads the variants of a tagged enum from a buffer, where it loses the
 /// path of a field at fault.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AnswerIn {
     r#type: AnswerType,

@@ -15,7 +15,7 @@ use crate::error::FieldFault;
 use crate::services::single_calls::{NewCall, rendered};
 
 /// A single call to be made.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CallIn {
     /// Caller ID, E.164.
@@ -113,7 +113,7 @@ impl CallIn {
 }
 
 /// A call: one attempt to reach one contact.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallOut {
     /// Its id.
@@ -185,7 +185,7 @@ pub struct HangupOut {
 }
 
 /// A line of a call's history.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct EventOut {
     /// What happened: `accepted`, `ring`, `answer`, `machine`, `recording`, `hangup`, `record`, `refused`, `canceled`, `gave-up`.
     pub event: String,
@@ -242,7 +242,7 @@ impl CallOut {
 }
 
 /// A call after it was asked to be hung up.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HungUpOut {
     /// The call now; its end follows by webhook.
@@ -268,7 +268,7 @@ pub struct CampaignCallQuery {
 }
 
 /// Which calls to list.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[derive(Clone, Default, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct CallQuery {

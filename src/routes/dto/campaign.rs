@@ -18,7 +18,7 @@ use crate::domain::window::Window;
 use crate::services::campaigns::{AskedCalls, Commanded, NewCampaign, Watched};
 
 /// A campaign to be created. It starts at once, or at `scheduledAt`.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CampaignIn {
     /// What people call it.
@@ -88,7 +88,7 @@ impl CampaignIn {
 }
 
 /// A campaign.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CampaignOut {
     /// Its id.
@@ -184,7 +184,7 @@ impl CampaignOut {
 }
 
 /// A campaign after a command.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CommandedOut {
     /// The campaign now.

@@ -12,7 +12,7 @@ use crate::domain::role::Role;
 use crate::services::clients::NewClient;
 
 /// A client to create.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientIn {
     /// What people call it.
@@ -39,7 +39,7 @@ pub struct ClientIn {
 }
 
 /// A change of a client: what is not mentioned stays, null removes.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientPatchIn {
     /// What people call it.
@@ -81,7 +81,7 @@ pub struct ClientPatchIn {
 }
 
 /// A client.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientOut {
     /// Its id.

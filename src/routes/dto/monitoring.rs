@@ -48,7 +48,7 @@ impl From<Utilization> for UtilizationOut {
 }
 
 /// Live calls.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct ActiveCallsOut {
     /// When this was read.
     pub timestamp: DateTime<Utc>,

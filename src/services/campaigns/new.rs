@@ -18,7 +18,7 @@ use crate::domain::window::Window;
 const LONGEST_NAME: usize = 200;
 
 /// A campaign to be created.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NewCampaign {
     /// Its id, reserved where the request carried an idempotency key.
     pub id: CampaignId,
@@ -43,7 +43,7 @@ pub struct NewCampaign {
 }
 
 /// How calls are to be placed, as far as that could be read: what could not be is told with all other faults.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct AskedCalls {
     /// Caller ID, or why the text is none.
     pub from: Result<PhoneNumber, String>,

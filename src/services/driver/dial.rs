@@ -61,7 +61,7 @@ impl Driver {
         let Some(permit) = self.noting("rate", take).await? else {
             return Ok(Step::Over);
         };
-        match self.claim_now(&next).await {
+        match Box::pin(self.claim_now(&next)).await {
             Ok(Some((campaign, claimed))) => self.guard_and_send(&campaign, claimed).await,
             Ok(None) => {
                 parts.pacer.give_back(permit).await?;

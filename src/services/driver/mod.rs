@@ -148,7 +148,7 @@ impl Driver {
         if let Some(wait) = self.interval_left(&campaign, now) {
             return Ok(Step::Wait("rate", wait));
         }
-        self.dial(&campaign, next).await
+        Box::pin(self.dial(&campaign, next)).await
     }
 
     /// The campaign as it is now, if it is still ours to drive.

@@ -1,11 +1,12 @@
 //! One question: what became of a call, and what follows from the carrier's answer.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Reconciler;
 use crate::domain::call::{Call, CallStatus};
 use crate::domain::call_event::{CallEvent, EventKind, FinalSource};
 use crate::domain::outcome::Outcome;
+use crate::services::calls::HUNG_UP;
 use crate::services::carrier::{LookupError, Sighting};
 use crate::services::store::StoreResult;
 use crate::utils::crash_points::crash_point;
@@ -123,9 +124,14 @@ impl Reconciler {
             Sighting::Live(live) => (EventKind::Ring, live.call_uuid),
             Sighting::Ended(record) => (EventKind::End(Box::new(record.end)), record.call_uuid),
             Sighting::Nothing => {
-                return self
-                    .wait_or_give_up(call, "the carrier no longer knows the call")
-                    .await;
+                let in_queue = call.status == CallStatus::Queued;
+                return match call.hangup_requested_at.filter(|_| in_queue) {
+                    Some(requested_at) => self.gone_from_queue(call, requested_at).await,
+                    None => {
+                        self.wait_or_give_up(call, "the carrier no longer knows the call")
+                            .await
+                    }
+                };
             }
         };
         let is_over = matches!(kind, EventKind::End(_));
@@ -181,14 +187,45 @@ impl Reconciler {
                 Verdict::Lives
             });
         }
-        let (status, outcome) = (CallStatus::Failed, Outcome::CarrierError);
+        let end = (
+            FinalSource::Local,
+            CallStatus::Failed,
+            Outcome::CarrierError,
+        );
         let reason = "the call never reached the carrier";
-        let ended = self
-            .calls
-            .end_seen(call, FinalSource::Local, status, outcome, reason)
-            .await?;
-        Ok(if ended {
-            Verdict::Ended
+        self.end_as(call, end, reason, Verdict::Ended).await
+    }
+
+    /// A queued call was to be hung up, and the carrier knows nothing of it: it was cancelled, unless it left the queue just before
+    /// and has ended since. Then its record follows, so the carrier must have said "nothing" for long enough.
+    async fn gone_from_queue(
+        &self,
+        call: &Call,
+        requested_at: DateTime<Utc>,
+    ) -> StoreResult<Verdict> {
+        let now = self.clock.now();
+        let missing_since = call.missing_since.filter(|since| *since >= requested_at);
+        let missing_since = missing_since.unwrap_or(now);
+        if now - missing_since < self.settle - self.processed {
+            let again = now + self.processed;
+            self.calls.missed(call, missing_since, again).await?;
+            return Ok(Verdict::Lives);
+        }
+        let end = (FinalSource::Local, CallStatus::Canceled, Outcome::Canceled);
+        self.end_as(call, end, HUNG_UP, Verdict::Ended).await
+    }
+
+    /// Ends the call by our own word; `verdict`, unless something happened to it since it was read.
+    async fn end_as(
+        &self,
+        call: &Call,
+        (source, status, outcome): (FinalSource, CallStatus, Outcome),
+        reason: &str,
+        verdict: Verdict,
+    ) -> StoreResult<Verdict> {
+        let ended = self.calls.end_seen(call, source, status, outcome, reason);
+        Ok(if ended.await? {
+            verdict
         } else {
             Verdict::Lives
         })
@@ -217,16 +254,12 @@ impl Reconciler {
             + self.call_timeout;
         if now > allowed {
             crash_point!("reconcile.before_giving_up");
-            let (status, outcome) = (CallStatus::Uncertain, Outcome::Uncertain);
-            let given_up = self
-                .calls
-                .end_seen(call, FinalSource::GaveUp, status, outcome, reason)
-                .await?;
-            return Ok(if given_up {
-                Verdict::GivenUp
-            } else {
-                Verdict::Lives
-            });
+            let end = (
+                FinalSource::GaveUp,
+                CallStatus::Uncertain,
+                Outcome::Uncertain,
+            );
+            return self.end_as(call, end, reason, Verdict::GivenUp).await;
         }
         let again =
             (self.processed / 4).clamp(TimeDelta::milliseconds(200), TimeDelta::seconds(30));

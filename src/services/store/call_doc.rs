@@ -58,6 +58,8 @@ pub struct CallDoc {
     confirmed_at: Option<BsonTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     missing_since: Option<BsonTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hangup_requested_at: Option<BsonTime>,
     #[serde(default)]
     machine: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +154,7 @@ impl From<&Call> for CallDoc {
             end_time: call.end.as_ref().map(|end| bson_time(end.ended_at)),
             confirmed_at: bson_time_opt(call.confirmed_at),
             missing_since: bson_time_opt(call.missing_since),
+            hangup_requested_at: bson_time_opt(call.hangup_requested_at),
             machine: call.machine,
             recording_url: call.recording_url.clone(),
             end: call.end.as_ref().map(EndDoc::from).unwrap_or_default(),
@@ -198,6 +201,7 @@ impl TryFrom<CallDoc> for Call {
             answer_time: time(doc.answer_time),
             confirmed_at: time(doc.confirmed_at),
             missing_since: time(doc.missing_since),
+            hangup_requested_at: time(doc.hangup_requested_at),
             machine: doc.machine,
             recording_url: doc.recording_url,
             retry: doc.retry,

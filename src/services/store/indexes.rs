@@ -1,15 +1,22 @@
 //! Every index of the database, in one place; created by `ringmaster migrate` and at start.
 
+use std::future::IntoFuture;
+use std::time::Duration;
+
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
 use mongodb::IndexModel;
 use mongodb::options::IndexOptions;
 
-use super::within::Within;
+use super::within::{Within, limited_to};
 use super::{
     Store, StoreError, StoreResult, calls, campaigns, clients, contacts, containers, idempotency,
     keys, lists, unmatched,
 };
+
+/// Longest wait for the indexes of one collection: an index of millions of documents takes minutes. It is built on in the
+/// background if nobody waits any more.
+const LONGEST_BUILD: Duration = Duration::from_secs(30 * 60);
 
 /// Version of the database's form. A database with a higher one was written by a newer Ringmaster.
 pub const SCHEMA_VERSION: i32 = 1;
@@ -46,7 +53,7 @@ pub(super) fn partial(name: &str, keys: Document, only: Document) -> IndexModel 
 pub(super) fn ttl(name: &str, field: &str, seconds: u64) -> IndexModel {
     let options = IndexOptions::builder()
         .name(name.to_owned())
-        .expire_after(std::time::Duration::from_secs(seconds))
+        .expire_after(Duration::from_secs(seconds))
         .build();
     IndexModel::builder()
         .keys(doc! { field: 1 })
@@ -110,11 +117,9 @@ impl Store {
         }
         for (collection, wanted) in self.wanted_indexes() {
             if !wanted.is_empty() {
-                self.database
-                    .collection::<Document>(collection)
-                    .create_indexes(wanted)
-                    .within()
-                    .await?;
+                let collection = self.database.collection::<Document>(collection);
+                let building = collection.create_indexes(wanted).into_future();
+                limited_to(LONGEST_BUILD, building).await??;
             }
         }
         let filter = doc! { "_id": "schema" };

@@ -32,7 +32,18 @@ where
 /// # Errors
 /// `Unavailable` when it took too long. It may then still take effect.
 pub(super) async fn limited<F: Future>(work: F) -> Result<F::Output, StoreError> {
-    tokio::time::timeout(LONGEST, work)
+    limited_to(LONGEST, work).await
+}
+
+/// Awaits anything of the driver for at most `longest`.
+///
+/// # Errors
+/// `Unavailable` when it took too long. It may then still take effect.
+pub(super) async fn limited_to<F: Future>(
+    longest: Duration,
+    work: F,
+) -> Result<F::Output, StoreError> {
+    tokio::time::timeout(longest, work)
         .await
         .map_err(|_| StoreError::Unavailable { code: None })
 }

@@ -91,6 +91,7 @@ async fn new_books_start_with_the_calls_that_live() {
     let ended = world.dial(json!({})).await;
     world.dial(json!({"to": "15550100003"})).await;
     assert_eq!(world.delete(&format!("Call/{ended}/")).await, 204);
+    assert_eq!(world.carrier.stats().lookups, 1);
     world.carrier.reset();
     let stats = world.carrier.stats();
     assert_eq!(
