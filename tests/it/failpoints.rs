@@ -496,7 +496,7 @@ async fn calls_that_the_databases_absence_spoiled_do_not_pause_their_campaign() 
     let _container = shaky.world.container(&settings).await;
     let limits = json!({ "name": "Acme", "maxConcurrentCalls": 60 });
     let (_, operator) = shaky.world.client(limits).await;
-    let list = operator.list_of(0, 70).await;
+    let list = operator.list_of(0, 200).await;
     let campaign = operator.campaign(&list, json!({})).await;
     until("they ring", async || {
         shaky.world.simulator.stats().live == 60

@@ -303,7 +303,9 @@ async fn a_queued_call_that_was_hung_up_ends_though_the_carrier_could_not_be_ask
     // One call a second leaves the queue.
     let carrier = SimulatorOptions {
         cps: 1,
+        // Of a call that ends in the queue there is neither a webhook nor a record.
         hangup_webhook_for_queued: false,
+        cdr_delay_ms: 3_600_000,
         ..quick_carrier()
     };
     let world = World::new("queued", carrier).await;
