@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::judge::{Check, Promise};
+use super::pulse::Pulse;
 
 /// A campaign that was created.
 #[derive(Debug, Clone)]
@@ -88,6 +89,7 @@ pub(super) struct Pages {
     pub(super) disturbances: Vec<Disturbance>,
     pub(super) takeovers: Vec<Takeover>,
     pub(super) memory: Vec<Memory>,
+    pub(super) pulses: Vec<Pulse>,
     pub(super) faults: BTreeMap<&'static str, u64>,
     /// Who drives each campaign, as the API said last.
     pub(super) drivers: BTreeMap<String, String>,

@@ -2,8 +2,8 @@
 //! kind, from a schedule that a seed makes. At the end every promise is judged from the carrier's books and from the API alone.
 //!
 //! Where to look: `schedule` says what is done when, `action` names it, `faults` and `operators` do it; `world` is what it is
-//! done to, with `containers` and `proxy`; `workload` is the work meanwhile; `watch`, `takeovers` and `prober` look on and write
-//! in the `journal`; `gather` collects the facts, `judge` judges them, `report` tells.
+//! done to, with `containers` and `proxy`; `workload` is the work meanwhile; `watch`, `takeovers`, `prober` and `pulse` look on
+//! and write in the `journal`; `gather` collects the facts, `judge` judges them, `report` tells.
 
 mod action;
 mod api;
@@ -15,6 +15,7 @@ mod judge;
 mod operators;
 mod prober;
 mod proxy;
+mod pulse;
 mod report;
 mod schedule;
 mod screen;
@@ -60,6 +61,9 @@ pub struct Arguments {
     /// The same seed and length make the same schedule; a random seed without it.
     #[arg(long)]
     seed: Option<u64>,
+    /// No faults: as much work as there are slots for, and every minute how it goes.
+    #[arg(long)]
+    calm: bool,
     /// Only print the schedule.
     #[arg(long)]
     schedule: bool,
@@ -81,15 +85,21 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             .seed
             .unwrap_or_else(|| u64::from(rand::random::<u32>())),
         minutes: arguments.minutes,
+        calm: arguments.calm,
     };
     let length = Duration::from_secs(60 * run.minutes);
-    let events = schedule::schedule(run.seed, length);
+    let events = if run.calm {
+        Vec::new()
+    } else {
+        schedule::schedule(run.seed, length)
+    };
     let screen = Screen::default();
     screen.say(&format!(
-        "Chaos: seed {}, {} minutes, {} faults. Again: --seed {0} --minutes {1}",
+        "Chaos: seed {}, {} minutes, {} faults. Again: --seed {0} --minutes {1}{}",
         run.seed,
         run.minutes,
-        events.len()
+        events.len(),
+        if run.calm { " --calm" } else { "" }
     ));
     if arguments.schedule {
         for event in &events {
@@ -180,7 +190,11 @@ async fn torment(
     }
     let probing = prober::probe(Arc::clone(world), Arc::clone(&workload), watching.clone());
     watchers.push(life.spawn_work(probing));
-    watchers.push(life.spawn_work(show_figures(Arc::clone(world), watching.clone())));
+    if run.calm {
+        watchers.push(life.spawn_work(pulse::take(Arc::clone(world), working.clone())));
+    } else {
+        watchers.push(life.spawn_work(show_figures(Arc::clone(world), watching.clone())));
+    }
     let mut under_way = Vec::new();
     let mut is_weighed = false;
     for event in events {
@@ -224,7 +238,11 @@ async fn torment(
         let pages = world.journal.pages();
         (
             pages.checks.clone(),
-            (pages.faults.clone(), pages.memory.clone()),
+            report::Counts {
+                faults: pages.faults.clone(),
+                memory: pages.memory.clone(),
+                pulses: pages.pulses.clone(),
+            },
         )
     };
     let judgement = judge::judge(&facts, checks);
