@@ -55,6 +55,8 @@ pub(super) enum Action {
     KillPrimary { down_ms: u64 },
     /// The primary gives up its office.
     StepDown,
+    /// The disk of all members is full for `for_ms`; then there is room again, and members that gave up are started again.
+    FullDisk { for_ms: u64 },
     /// All connections with one member, the other members' too.
     Member {
         member: usize,
@@ -104,6 +106,7 @@ impl Action {
             Self::Freeze { .. } => "container frozen",
             Self::KillPrimary { .. } => "primary killed",
             Self::StepDown => "primary stepped down",
+            Self::FullDisk { .. } => "database's disk full",
             Self::Member { .. } => "database member cut off",
             Self::Link {
                 peer: Peer::Database,
@@ -174,7 +177,7 @@ impl fmt::Display for Action {
             Self::Webhooks {
                 percent, for_ms, ..
             } => write!(f, "{percent} %, {for_ms} ms"),
-            Self::LookUps { for_ms, .. } => write!(f, "{for_ms} ms"),
+            Self::LookUps { for_ms, .. } | Self::FullDisk { for_ms } => write!(f, "{for_ms} ms"),
             Self::Pause {
                 pick,
                 twice,

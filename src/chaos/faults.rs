@@ -1,7 +1,10 @@
 //! Carries the faults out, and takes them back.
 
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -36,6 +39,7 @@ pub(super) async fn carry_out(world: Arc<World>, workload: Arc<Workload>, action
         Action::Freeze { container, for_ms } => freeze(&world, container, for_ms).await,
         Action::KillPrimary { down_ms } => kill_primary(&world, down_ms).await,
         Action::StepDown => step_down(&world).await,
+        Action::FullDisk { for_ms } => full_disk(&world, for_ms).await,
         Action::Member {
             member,
             way,
@@ -165,6 +169,43 @@ async fn step_down(world: &World) -> anyhow::Result<()> {
     let stepping = async { world.database.lock().await.step_down().await };
     if !disturbing(world, stepping).await {
         world.screen.note("the primary did not step down");
+    }
+    Ok(())
+}
+
+/// Something else fills the disk, and goes on filling it for `for_ms`.
+async fn full_disk(world: &World, for_ms: u64) -> anyhow::Result<()> {
+    let filler = world.database_folder.join("filler");
+    let filling = async {
+        let until = Instant::now() + Duration::from_millis(for_ms);
+        while Instant::now() < until {
+            let filler = filler.clone();
+            tokio::task::spawn_blocking(move || fill(&filler)).await??;
+            pause(100).await;
+        }
+        std::fs::remove_file(&filler)?;
+        let ended = world.database.lock().await.restart_ended().await?;
+        anyhow::Ok(ended)
+    };
+    let ended = disturbing(world, filling).await?;
+    world.screen.note(&format!(
+        "{ended} members had given up and were started again"
+    ));
+    Ok(())
+}
+
+/// Appends to the file until there is no room left.
+fn fill(file: &Path) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    for size in [1 << 20, 1 << 12] {
+        let chunk = vec![0; size];
+        loop {
+            match file.write_all(&chunk) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => return Err(error),
+            }
+        }
     }
     Ok(())
 }

@@ -38,6 +38,7 @@ use tracing_subscriber::EnvFilter;
 use crate::utils::lifecycle::shutdown_signal;
 use action::Event;
 use report::{Report, Run};
+use schedule::Faults;
 use screen::Screen;
 use workload::Workload;
 use world::World;
@@ -64,6 +65,10 @@ pub struct Arguments {
     /// No faults: as much work as there are slots for, and every minute how it goes.
     #[arg(long)]
     calm: bool,
+    /// An empty folder of a small file system of its own (some hundred MiB), for the database: it is filled up again and again. No other
+    /// faults but operators. `scripts/chaos.sh --full-disk` makes one.
+    #[arg(long, conflicts_with = "calm")]
+    full_disk: Option<PathBuf>,
     /// Only print the schedule.
     #[arg(long)]
     schedule: bool,
@@ -85,21 +90,25 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             .seed
             .unwrap_or_else(|| u64::from(rand::random::<u32>())),
         minutes: arguments.minutes,
-        calm: arguments.calm,
+        faults: match &arguments.full_disk {
+            Some(_) => Faults::FullDisk,
+            None if arguments.calm => Faults::None,
+            None => Faults::Usual,
+        },
     };
     let length = Duration::from_secs(60 * run.minutes);
-    let events = if run.calm {
-        Vec::new()
-    } else {
-        schedule::schedule(run.seed, length)
-    };
+    let events = schedule::schedule(run.seed, length, run.faults);
     let screen = Screen::default();
     screen.say(&format!(
         "Chaos: seed {}, {} minutes, {} faults. Again: --seed {0} --minutes {1}{}",
         run.seed,
         run.minutes,
         events.len(),
-        if run.calm { " --calm" } else { "" }
+        match run.faults {
+            Faults::Usual => "",
+            Faults::FullDisk => " --full-disk",
+            Faults::None => " --calm",
+        }
     ));
     if arguments.schedule {
         for event in &events {
@@ -110,7 +119,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let stop = shutdown_signal()?;
     let folder = prepare(&arguments.folder, run, &events)?;
     screen.say(&format!("  logs: {}", folder.display()));
-    let world = World::start(&arguments.mongod, &folder, run.seed, screen.clone()).await?;
+    let database = match arguments.full_disk {
+        Some(small) => small.join("mongo"),
+        None => folder.join("mongo"),
+    };
+    let folders = [&*folder, &database];
+    let world = World::start(&arguments.mongod, folders, run.seed, screen.clone()).await?;
     screen.say("  ready: 3 containers, 3 database members, 1 carrier");
     let world = Arc::new(world);
     let report = tokio::select! {
@@ -190,7 +204,7 @@ async fn torment(
     }
     let probing = prober::probe(Arc::clone(world), Arc::clone(&workload), watching.clone());
     watchers.push(life.spawn_work(probing));
-    if run.calm {
+    if run.faults == Faults::None {
         watchers.push(life.spawn_work(pulse::take(Arc::clone(world), working.clone())));
     } else {
         watchers.push(life.spawn_work(show_figures(Arc::clone(world), watching.clone())));

@@ -67,6 +67,7 @@ pub(super) async fn carry_out(world: &Arc<World>, workload: &Workload, action: A
         | Action::Freeze { .. }
         | Action::KillPrimary { .. }
         | Action::StepDown
+        | Action::FullDisk { .. }
         | Action::Member { .. }
         | Action::Link { .. }
         | Action::Dials { .. }

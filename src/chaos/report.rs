@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::journal::{Memory, Takeover};
 use super::judge::{Facts, Ghost, Judgement, Promise};
 use super::pulse::Pulse;
+use super::schedule::Faults;
 use super::screen::Screen;
 use crate::simulator::Stats;
 
@@ -21,7 +22,8 @@ const SHOWN: usize = 8;
 pub(super) struct Report {
     seed: u64,
     minutes: u64,
-    calm: bool,
+    /// Some promises are not called upon, because what they are about does not happen.
+    is_partial: bool,
     /// When the run began, unix ms, as all times in the violations.
     begun_at: i64,
     promises: Vec<Row>,
@@ -56,8 +58,7 @@ struct Row {
 pub(super) struct Run {
     pub(super) seed: u64,
     pub(super) minutes: u64,
-    /// Without faults.
-    pub(super) calm: bool,
+    pub(super) faults: Faults,
 }
 
 /// What was counted while it lasted.
@@ -106,7 +107,7 @@ impl Report {
             answered: stats.answered,
             dial_requests: stats.requests,
             refused_by_status: stats.refused_by_status,
-            calm: run.calm,
+            is_partial: run.faults != Faults::Usual,
             faults: counts.faults,
             ambiguous: ambiguous(facts),
             ghosts: judgement.ghosts,
@@ -116,9 +117,9 @@ impl Report {
         }
     }
 
-    /// Every promise was checked, and none was broken. Where nothing goes wrong, some promises are not called upon.
+    /// Every promise that was called upon was checked, and none was broken.
     pub(super) fn is_kept(&self) -> bool {
-        let is_kept = |row: &Row| row.violations.is_empty() && (row.checked > 0 || self.calm);
+        let is_kept = |row: &Row| row.violations.is_empty() && (row.checked > 0 || self.is_partial);
         self.promises.iter().all(is_kept)
     }
 
@@ -176,7 +177,7 @@ impl Report {
 
     fn show_violations(&self, screen: &Screen) {
         for row in &self.promises {
-            if row.checked == 0 && !self.calm {
+            if row.checked == 0 && !self.is_partial {
                 screen.say(&format!("  {:?} was never checked", row.promise));
             }
             for violation in row.violations.iter().take(SHOWN) {

@@ -34,13 +34,34 @@ struct Lane {
 
 type Deal = fn(&mut StdRng, late_ms: u64) -> (Action, u64);
 
-/// All faults of a run of `length` under `seed`, in order of time.
-pub(super) fn schedule(seed: u64, length: Duration) -> Vec<Event> {
+/// Which faults a run has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Faults {
+    /// All kinds but a full disk, which needs a file system of its own.
+    Usual,
+    /// Full disks, and operators.
+    FullDisk,
+    /// None.
+    None,
+}
+
+impl Faults {
+    fn lanes(self) -> &'static [Lane] {
+        match self {
+            Self::Usual => &LANES,
+            Self::FullDisk => &FULL_DISK_LANES,
+            Self::None => &[],
+        }
+    }
+}
+
+/// The faults of a run of `length` under `seed`, in order of time.
+pub(super) fn schedule(seed: u64, length: Duration, faults: Faults) -> Vec<Event> {
     let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let end_ms = length_ms.saturating_sub(LAST_MS);
     let late_ms = (length_ms / u64::from(LATE_PART)).min(LATEST_MS);
     let mut events = Vec::new();
-    for (number, lane) in (0_u64..).zip(LANES) {
+    for (number, lane) in (0_u64..).zip(faults.lanes()) {
         let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number));
         let mut deck: Vec<Deal> = Vec::new();
         let mut now_ms = FIRST_MS + rng.random_range(0..=lane.pause_ms.0);
@@ -104,14 +125,24 @@ const LANES: [Lane; 8] = [
         deck: &[|rng, _| look_ups(rng, true), |rng, _| look_ups(rng, false)],
         pause_ms: (6_000, 12_000),
     },
-    Lane {
-        deck: &[pause, pause, pause, quarrel, quarrel, cancel],
-        pause_ms: (1_500, 5_000),
-    },
+    OPERATORS,
     Lane {
         deck: &[client_limit, client_limit, caller_id_limit],
         pause_ms: (3_000, 8_000),
     },
+];
+
+const OPERATORS: Lane = Lane {
+    deck: &[pause, pause, pause, quarrel, quarrel, cancel],
+    pause_ms: (1_500, 5_000),
+};
+
+const FULL_DISK_LANES: [Lane; 2] = [
+    Lane {
+        deck: &[full_disk],
+        pause_ms: (25_000, 45_000),
+    },
+    OPERATORS,
 ];
 
 fn between(rng: &mut StdRng, least: u64, most: u64) -> u64 {
@@ -143,6 +174,11 @@ fn kill_primary(rng: &mut StdRng, _: u64) -> (Action, u64) {
 
 fn step_down(_: &mut StdRng, _: u64) -> (Action, u64) {
     (Action::StepDown, 1_000)
+}
+
+fn full_disk(rng: &mut StdRng, _: u64) -> (Action, u64) {
+    let for_ms = between(rng, 15_000, 40_000);
+    (Action::FullDisk { for_ms }, for_ms)
 }
 
 fn way(rng: &mut StdRng) -> Way {
@@ -257,16 +293,20 @@ mod tests {
 
     const TWO_MINUTES: Duration = Duration::from_secs(120);
 
+    fn usual(seed: u64) -> Vec<Event> {
+        schedule(seed, TWO_MINUTES, Faults::Usual)
+    }
+
     #[test]
     fn it_is_a_pure_function_of_seed_and_length() {
-        assert_eq!(schedule(7, TWO_MINUTES), schedule(7, TWO_MINUTES));
-        assert_ne!(schedule(7, TWO_MINUTES), schedule(8, TWO_MINUTES));
+        assert_eq!(usual(7), usual(7));
+        assert_ne!(usual(7), usual(8));
     }
 
     #[test]
     fn even_a_short_run_sees_every_kind_of_fault() {
         let kinds = |seed| {
-            let events = schedule(seed, TWO_MINUTES);
+            let events = usual(seed);
             let kinds: std::collections::BTreeSet<_> =
                 events.iter().map(|event| event.action.kind()).collect();
             kinds.len()
@@ -280,7 +320,7 @@ mod tests {
 
     #[test]
     fn faults_come_in_order_and_in_time() {
-        let events = schedule(3, TWO_MINUTES);
+        let events = usual(3);
         assert!(events.is_sorted_by_key(|event| event.at));
         assert!(events.iter().all(|event| event.at < TWO_MINUTES));
     }

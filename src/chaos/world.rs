@@ -60,8 +60,8 @@ pub(super) struct World {
     pub(super) life: Lifecycle,
     pub(super) journal: Journal,
     pub(super) screen: Screen,
-    /// Where the logs and the database are.
-    pub(super) folder: PathBuf,
+    /// Where the database is.
+    pub(super) database_folder: PathBuf,
     pub(super) admin: Api,
     /// The same, who does not wait long for an answer and rather asks the next container.
     pub(super) glancing: Api,
@@ -80,12 +80,12 @@ pub(super) struct World {
 impl World {
     pub(super) async fn start(
         mongod: &Path,
-        folder: &Path,
+        [folder, database_folder]: [&Path; 2],
         seed: u64,
         screen: Screen,
     ) -> anyhow::Result<Self> {
         let (life, clock) = (Lifecycle::default(), Clock::system());
-        let database = ReplicaSet::start(mongod, &folder.join("mongo"), MEMBERS)
+        let database = ReplicaSet::start(mongod, database_folder, MEMBERS)
             .await
             .context("the database could not be started")?;
         let mut member_proxies = Vec::new();
@@ -126,7 +126,7 @@ impl World {
             life,
             journal: Journal::default(),
             screen,
-            folder: folder.to_owned(),
+            database_folder: database_folder.to_owned(),
             simulator,
             containers,
             database: Mutex::new(database),
@@ -189,7 +189,7 @@ impl World {
         if let Err(error) = self.database.into_inner().stop().await {
             tracing::warn!(%error, "the database did not stop by itself");
         }
-        if !kept && let Err(error) = std::fs::remove_dir_all(self.folder.join("mongo")) {
+        if !kept && let Err(error) = std::fs::remove_dir_all(&self.database_folder) {
             tracing::warn!(%error, "the database's files are left");
         }
     }

@@ -143,6 +143,14 @@ impl Leashed {
         self.shell.wait().await
     }
 
+    /// Whether the child has ended.
+    ///
+    /// # Errors
+    /// When the shell cannot be asked.
+    pub fn has_ended(&mut self) -> io::Result<bool> {
+        Ok(self.shell.try_wait()?.is_some())
+    }
+
     /// Lets go: the child is ended as [`Leashed::spawn`] says, and its end is awaited.
     ///
     /// # Errors

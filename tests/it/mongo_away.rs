@@ -4,13 +4,14 @@
 
 use std::time::{Duration, Instant};
 
+use mongodb::bson::doc;
 use ringmaster::services::store::embedded::EmbeddedMongo;
 use ringmaster::simulator::{EventKind, MsRange, SimulatorOptions};
 use serde_json::json;
 
 use crate::helpers::app::{ADMIN_KEY, Api, Reply, World, quick_carrier, until};
 use crate::helpers::judge::{assert_adds_up, now_ms};
-use crate::helpers::mongod::{TestDatabase, data_dir, mongod, process_id};
+use crate::helpers::mongod::{TestDatabase, client, data_dir, mongod, process_id};
 use crate::helpers::process::{Served, signal};
 use crate::helpers::proxy::{Proxy, Way};
 
@@ -53,6 +54,26 @@ async fn frozen_and_thawed() {
     signal(pid, "CONT").await;
     case.goes_on().await;
     drop(case);
+    server.stop().await.unwrap();
+}
+
+/// As backup tools do it: reads are answered, writes wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locked_against_writes() {
+    let server = EmbeddedMongo::start(&mongod(), &data_dir()).await.unwrap();
+    let case = Case::start("away-locked", server.uri()).await;
+    let control = client(&server.uri()).await;
+    let admin = control.database("admin");
+    admin
+        .run_command(doc! { "fsync": 1, "lock": true })
+        .await
+        .unwrap();
+    let progress = case.takes_no_writes(now_ms()).await;
+    assert_adds_up(&progress.ok());
+    admin.run_command(doc! { "fsyncUnlock": 1 }).await.unwrap();
+    case.goes_on().await;
+    drop(case);
+    control.shutdown().immediate(true).await;
     server.stop().await.unwrap();
 }
 
@@ -151,6 +172,12 @@ impl Case {
 
     /// Checks the service while its database is away, which it has been since `since` (unix milliseconds).
     async fn is_away(&self, since: i64) {
+        let read = self.takes_no_writes(since).await;
+        is_unavailable(read);
+    }
+
+    /// Checks the service while its database takes no writes; answers what it says of the campaign's progress.
+    async fn takes_no_writes(&self, since: i64) -> Reply {
         let admin = self.process.admin();
         until("it says that it is not ready", async || {
             admin.get("/health/ready").await.status == 503
@@ -171,7 +198,6 @@ impl Case {
         );
         let took = asked_at.elapsed();
         assert!(took < TIME_LIMIT, "answered after {took:?}");
-        is_unavailable(read);
         assert_eq!(webhook, Ok(Some(503)));
 
         // The signal, and what was written just before it, may take a moment.
@@ -184,6 +210,7 @@ impl Case {
         let stats = self.world.simulator.stats();
         assert_eq!(stats.requests, dialed, "it dialed without its database");
         assert!(stats.accepted < CONTACTS as u64, "nobody was left to dial");
+        read
     }
 
     /// Checks that everything goes on by itself.

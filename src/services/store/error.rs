@@ -59,10 +59,11 @@ pub enum Trouble {
 const OUT_OF_DISK_SPACE: i32 = 14_031;
 /// The server's code for a member that is no primary.
 pub(super) const NOT_WRITABLE_PRIMARY: i32 = 10_107;
-/// Server codes of one that is not (or soon no longer) a primary.
-const NO_PRIMARY: [i32; 8] = [
+/// Server codes of one that is not (or soon no longer) a primary, and of one whose administrator has blocked writes (371).
+const TAKES_NO_WRITES: [i32; 9] = [
     91,
     189,
+    371,
     10_058,
     NOT_WRITABLE_PRIMARY,
     11_600,
@@ -79,7 +80,7 @@ impl StoreError {
             Self::Unavailable {
                 code: Some(OUT_OF_DISK_SPACE),
             } => Trouble::Full,
-            Self::Unavailable { code: Some(code) } if NO_PRIMARY.contains(code) => {
+            Self::Unavailable { code: Some(code) } if TAKES_NO_WRITES.contains(code) => {
                 Trouble::ReadOnly
             }
             Self::Unavailable { .. }

@@ -178,6 +178,27 @@ impl ReplicaSet {
         Ok(())
     }
 
+    /// Starts the members again that ended by themselves, on their data; answers how many had.
+    ///
+    /// # Errors
+    /// See [`EmbeddedError`].
+    pub async fn restart_ended(&mut self) -> Result<usize, EmbeddedError> {
+        let mut ended = Vec::new();
+        for (index, member) in self.members.iter_mut().enumerate() {
+            let Some(server) = &mut member.server else {
+                continue;
+            };
+            if server.has_ended().map_err(EmbeddedError::Watchdog)? {
+                member.server = None;
+                ended.push(index);
+            }
+        }
+        for index in &ended {
+            self.restart(*index).await?;
+        }
+        Ok(ended.len())
+    }
+
     /// Makes the primary step down, so that another is elected. False when there was none, or it would not.
     pub async fn step_down(&self) -> bool {
         let Some(member) = self
