@@ -292,9 +292,14 @@ fn parts(
 /// Prepares the database, however long it is away, and only then starts what dials: without its unique indexes no limit holds.
 async fn start(assembly: Assembly) {
     let life = assembly.state.lifecycle.clone();
+    let stop = life.token();
     let mut tries = 0;
-    while let Err(error) = prepare(&assembly).await {
-        tracing::warn!(%error, "the database is not ready");
+    loop {
+        match stop.run_until_cancelled(prepare(&assembly)).await {
+            None => return,
+            Some(Ok(())) => break,
+            Some(Err(error)) => tracing::warn!(%error, "the database is not ready"),
+        }
         let pause = backoff::exponential(Duration::from_millis(200), tries, PREPARE_PAUSE);
         if !life.sleep(pause).await {
             return;

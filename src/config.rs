@@ -1,5 +1,6 @@
 //! All settings: the only reader of the environment. Every variable is read once, at start, and every fault is named at once.
 
+mod auth;
 mod reader;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use url::Url;
 
 use crate::utils::telemetry;
 
+pub use auth::Auth;
 use reader::Reader;
 pub use reader::{Fault, Faults};
 
@@ -127,31 +129,6 @@ pub struct Lease {
     pub orphan_threshold: Duration,
     /// `CONTAINER_SHUTDOWN_GRACE`.
     pub shutdown_grace: Duration,
-}
-
-/// Authentication settings.
-#[derive(Debug, Clone)]
-pub struct Auth {
-    /// `ADMIN_API_KEY`.
-    pub admin_key: Option<SecretString>,
-    /// `JWT_SECRET`: HS256; absent = no JWTs.
-    pub jwt_secret: Option<SecretString>,
-}
-
-impl Auth {
-    /// The variables whose secret could be guessed: shorter than 32 bytes, as RFC 7518 (3.2) asks of HS256.
-    #[must_use]
-    pub fn short_secrets(&self) -> Vec<&'static str> {
-        let secrets = [
-            ("ADMIN_API_KEY", &self.admin_key),
-            ("JWT_SECRET", &self.jwt_secret),
-        ];
-        let is_short = |secret: &SecretString| secret.expose_secret().len() < 32;
-        let short = secrets
-            .into_iter()
-            .filter(|(_, secret)| secret.as_ref().is_some_and(is_short));
-        short.map(|(name, _)| name).collect()
-    }
 }
 
 /// Warm-up settings.

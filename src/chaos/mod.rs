@@ -62,7 +62,7 @@ pub struct Arguments {
     /// The same seed and length make the same schedule; a random seed without it.
     #[arg(long)]
     seed: Option<u64>,
-    /// No faults: as much work as there are slots for, and every minute how it goes.
+    /// No faults: more work than there are slots for, and every minute how it goes.
     #[arg(long)]
     calm: bool,
     /// An empty folder of a small file system of its own (some hundred MiB), for the database: it is filled up again and again. No other
@@ -191,7 +191,11 @@ async fn torment(
     events: Vec<Event>,
     length: Duration,
 ) -> anyhow::Result<Report> {
-    let workload = Arc::new(Workload::begin(world).await?);
+    let at_once = match run.faults {
+        Faults::Usual | Faults::FullDisk => workload::AT_ONCE,
+        Faults::None => workload::MANY_AT_ONCE,
+    };
+    let workload = Arc::new(Workload::begin(world, at_once).await?);
     let (working, watching) = (CancellationToken::new(), CancellationToken::new());
     let (begun, begun_at) = (Instant::now(), world.now());
     world.screen.begin();
@@ -224,7 +228,7 @@ async fn torment(
     sleep_until(begun + length).await;
     world
         .screen
-        .note("the faults are over; everything comes to rest");
+        .note("no more faults, no new work: everything comes to rest");
     working.cancel();
     work.await?;
     for fault in under_way {

@@ -22,8 +22,6 @@ const SHOWN: usize = 8;
 pub(super) struct Report {
     seed: u64,
     minutes: u64,
-    /// Some promises are not called upon, because what they are about does not happen.
-    is_partial: bool,
     /// When the run began, unix ms, as all times in the violations.
     begun_at: i64,
     promises: Vec<Row>,
@@ -49,6 +47,8 @@ struct Row {
     promise: Promise,
     text: &'static str,
     checked: u64,
+    /// Whether the run's faults call upon it at all.
+    called_upon: bool,
     violations: Vec<String>,
     worst: String,
 }
@@ -84,6 +84,7 @@ impl Report {
                 promise,
                 text: promise.text(),
                 checked: check.checked,
+                called_upon: run.faults.call_upon(promise),
                 violations: check.violations,
                 worst: if check.worst.is_empty() {
                     "-".to_owned()
@@ -107,7 +108,6 @@ impl Report {
             answered: stats.answered,
             dial_requests: stats.requests,
             refused_by_status: stats.refused_by_status,
-            is_partial: run.faults != Faults::Usual,
             faults: counts.faults,
             ambiguous: ambiguous(facts),
             ghosts: judgement.ghosts,
@@ -119,7 +119,8 @@ impl Report {
 
     /// Every promise that was called upon was checked, and none was broken.
     pub(super) fn is_kept(&self) -> bool {
-        let is_kept = |row: &Row| row.violations.is_empty() && (row.checked > 0 || self.is_partial);
+        let is_kept =
+            |row: &Row| row.violations.is_empty() && (row.checked > 0 || !row.called_upon);
         self.promises.iter().all(is_kept)
     }
 
@@ -177,7 +178,7 @@ impl Report {
 
     fn show_violations(&self, screen: &Screen) {
         for row in &self.promises {
-            if row.checked == 0 && !self.is_partial {
+            if row.checked == 0 && row.called_upon {
                 screen.say(&format!("  {:?} was never checked", row.promise));
             }
             for violation in row.violations.iter().take(SHOWN) {

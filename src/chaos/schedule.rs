@@ -10,6 +10,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::action::{Action, DialFault, Event, Peer, WebhookFault};
+use super::judge::Promise;
 use super::proxy::Way;
 
 /// Containers of a run.
@@ -46,6 +47,15 @@ pub(super) enum Faults {
 }
 
 impl Faults {
+    /// Whether a run with these faults must have put the promise to the test.
+    pub(super) fn call_upon(self, promise: Promise) -> bool {
+        match self {
+            Self::Usual => true,
+            Self::FullDisk => promise != Promise::P9,
+            Self::None => !matches!(promise, Promise::P5 | Promise::P9),
+        }
+    }
+
     fn lanes(self) -> &'static [Lane] {
         match self {
             Self::Usual => &LANES,

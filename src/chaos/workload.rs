@@ -16,8 +16,10 @@ use super::api::{Api, Reply};
 use super::journal::Created;
 use super::world::{GLOBAL_LIMIT, World};
 
-/// Campaigns that run at the same time, at least.
-const AT_ONCE: usize = 7;
+/// Campaigns that run at the same time, at least: as many as come to an end now and then in spite of all faults.
+pub(super) const AT_ONCE: usize = 7;
+/// The same where every slot is to be wanted by somebody at any time.
+pub(super) const MANY_AT_ONCE: usize = 18;
 /// How often it is looked whether there are enough.
 const LOOK: Duration = Duration::from_millis(300);
 /// For how long a request that nobody answered is sent again: the Idempotency-Key of one whose container died is free after a
@@ -100,6 +102,7 @@ impl Client {
 /// The clients, and what was created for them.
 pub(super) struct Workload {
     pub(super) clients: Vec<Client>,
+    at_once: usize,
     /// Campaigns and contacts so far.
     campaigns: AtomicUsize,
     contacts: AtomicUsize,
@@ -107,13 +110,14 @@ pub(super) struct Workload {
 
 impl Workload {
     /// Creates the clients. Nothing is wrong yet.
-    pub(super) async fn begin(world: &World) -> anyhow::Result<Self> {
+    pub(super) async fn begin(world: &World, at_once: usize) -> anyhow::Result<Self> {
         let mut clients = Vec::new();
         for plan in &PLANS {
             clients.push(create_client(world, plan).await?);
         }
         Ok(Self {
             clients,
+            at_once,
             campaigns: AtomicUsize::new(0),
             contacts: AtomicUsize::new(0),
         })
@@ -124,7 +128,7 @@ impl Workload {
         let mut creating = FuturesUnordered::new();
         while !stop.is_cancelled() || !creating.is_empty() {
             let under_way = world.journal.active().len() + creating.len();
-            if !stop.is_cancelled() && under_way < AT_ONCE {
+            if !stop.is_cancelled() && under_way < self.at_once {
                 let number = self.campaigns.fetch_add(1, Ordering::Relaxed);
                 creating.push(self.create(&world, number));
                 continue;

@@ -208,7 +208,7 @@ pub struct Call {
     pub answer_time: Option<DateTime<Utc>>,
     /// When the carrier last confirmed that it lives, UTC.
     pub confirmed_at: Option<DateTime<Utc>>,
-    /// Since when the carrier, asked after this ambiguous dial, has known nothing of it, UTC.
+    /// Since when the carrier, asked after a dial that is ambiguous or was hung up in its queue, has known nothing of it, UTC.
     pub missing_since: Option<DateTime<Utc>>,
     /// When an operator had it hung up while it was queued, UTC. The carrier keeps nothing of a call that ends in its queue.
     pub hangup_requested_at: Option<DateTime<Utc>>,

@@ -1,7 +1,8 @@
 //! The only writer of a call's state after its intent: reads the call, asks the pure state machine, writes once, guarded.
 
+mod ghosts;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -13,18 +14,11 @@ use crate::domain::call_event::{CallEvent, EndFacts, EventKind, FinalSource};
 use crate::domain::ids::CallId;
 use crate::domain::outcome::Outcome;
 use crate::domain::transition::{self, Applied, Deadlines};
-use crate::utils::backoff;
 use crate::utils::clock::Clock;
-use crate::utils::crash_points::crash_point;
 use crate::utils::lifecycle::Lifecycle;
 
 /// How often a change is decided anew when another writer was faster. Each loss means that somebody else got on.
 const MAX_TRIES: usize = 16;
-/// How often the carrier is told to end a ghost call, and how soon again.
-const GHOST_TRIES: u32 = 5;
-const GHOST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_GHOST_PAUSE: Duration = Duration::from_secs(2);
-
 /// Why a call ended that the carrier had only queued.
 pub const HUNG_UP: &str = "hung up by an operator";
 
@@ -271,6 +265,7 @@ impl Calls {
         };
         let mut next = call.clone();
         next.confirmed_at = Some(now);
+        next.missing_since = None;
         next.deadline = Some(deadline);
         self.store.call_replace(&call, &next).await.map(drop)
     }
@@ -391,32 +386,5 @@ impl Calls {
             "dial withdrawn: the carrier never had it"
         );
         self.wake.ring();
-    }
-
-    /// A call that we gave up as never dialed exists after all: end it before anybody is bothered twice.
-    fn hang_up_ghost(&self, call: &Call, event: &CallEvent) {
-        tracing::warn!(callId = %call.id, event = event.kind.name(), dial = event.dial, "ghost call");
-        let uuid = event
-            .call_uuid
-            .clone()
-            .or_else(|| event.request_uuid.clone());
-        let is_over = matches!(event.kind, EventKind::End(_) | EventKind::Recording { .. });
-        if let Some(uuid) = uuid.filter(|_| !is_over) {
-            let (carrier, id) = (Arc::clone(&self.carrier), call.id);
-            // Twice does no harm; every moment of ringing does. The carrier may not see a call that has just begun.
-            self.life.spawn_work(async move {
-                crash_point!("ghost.before_hanging_up");
-                for turn in 0..GHOST_TRIES {
-                    match carrier.hang_up(&uuid).await {
-                        Ok(true) => return,
-                        Ok(false) => {}
-                        Err(error) => {
-                            tracing::error!(callId = %id, %error, turn, "a ghost call could not be hung up");
-                        }
-                    }
-                    tokio::time::sleep(backoff::exponential(GHOST_PAUSE, turn, LONGEST_GHOST_PAUSE)).await;
-                }
-            });
-        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-use super::calls::{Calls, Disposition, HUNG_UP};
+use super::calls::{Calls, HUNG_UP};
 use super::carrier::plivo_dial::CallbackUrls;
 use super::carrier::{DialError, DialRequest, PlivoClient, Sighting};
 use super::pacer::Pacer;
@@ -324,14 +324,15 @@ impl Dialer {
         if call.status != CallStatus::Queued {
             return Ok(done);
         }
-        // Also when the carrier knows nothing of it: an earlier order may have been carried out, and its look-up failed.
-        // It may have left the queue just before, and live for another moment.
-        if matches!(self.carrier.look_up(uuid).await, Ok(Sighting::Nothing)) {
+        // It may have left the queue just before, and live for another moment. Where the order found nothing, the carrier may
+        // not see the call yet: that is for the reconciler to find out.
+        if done && matches!(self.carrier.look_up(uuid).await, Ok(Sighting::Nothing)) {
             let (source, status, outcome) =
                 (FinalSource::Local, CallStatus::Canceled, Outcome::Canceled);
-            let ended = self.calls.end(call, source, status, outcome, HUNG_UP);
-            let disposition = ended.await?;
-            return Ok(!matches!(disposition, Disposition::Unknown));
+            let ended = self.calls.end_seen(call, source, status, outcome, HUNG_UP);
+            if ended.await? {
+                return Ok(true);
+            }
         }
         self.calls.extend(call, self.clock.now()).await?;
         Ok(done)

@@ -18,11 +18,11 @@ use crate::utils::clock::Clock;
 use crate::utils::crash_points::crash_point;
 
 /// The fields of a webhook whose signature was verified, in the order of arrival.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SignedForm(pub Vec<(String, String)>);
 
 /// A verified webhook.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Webhook {
     /// Which of our addresses it came to.
     pub hook: Hook,

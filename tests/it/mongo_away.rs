@@ -68,9 +68,23 @@ async fn locked_against_writes() {
         .run_command(doc! { "fsync": 1, "lock": true })
         .await
         .unwrap();
-    let progress = case.takes_no_writes(now_ms()).await;
-    assert_adds_up(&progress.ok());
+    let api = case.process.admin();
+    let path = format!("/v1/campaigns/{}/progress", case.campaign);
+    until("it says that it is not ready", async || {
+        api.get("/health/ready").await.status == 503
+    })
+    .await;
+    let dialed = case.world.simulator.stats().requests;
+    let progress = api.get(&path).await;
+    until("nobody talks any more", async || {
+        case.world.simulator.stats().live == 0
+    })
+    .await;
+    let dialed_since = case.world.simulator.stats().requests - dialed;
+    // A locked server does not stop: nothing may fail before.
     admin.run_command(doc! { "fsyncUnlock": 1 }).await.unwrap();
+    assert_adds_up(&progress.ok());
+    assert_eq!(dialed_since, 0, "it dialed while it could write nothing");
     case.goes_on().await;
     drop(case);
     control.shutdown().immediate(true).await;
@@ -172,12 +186,6 @@ impl Case {
 
     /// Checks the service while its database is away, which it has been since `since` (unix milliseconds).
     async fn is_away(&self, since: i64) {
-        let read = self.takes_no_writes(since).await;
-        is_unavailable(read);
-    }
-
-    /// Checks the service while its database takes no writes; answers what it says of the campaign's progress.
-    async fn takes_no_writes(&self, since: i64) -> Reply {
         let admin = self.process.admin();
         until("it says that it is not ready", async || {
             admin.get("/health/ready").await.status == 503
@@ -198,6 +206,7 @@ impl Case {
         );
         let took = asked_at.elapsed();
         assert!(took < TIME_LIMIT, "answered after {took:?}");
+        is_unavailable(read);
         assert_eq!(webhook, Ok(Some(503)));
 
         // The signal, and what was written just before it, may take a moment.
@@ -210,7 +219,6 @@ impl Case {
         let stats = self.world.simulator.stats();
         assert_eq!(stats.requests, dialed, "it dialed without its database");
         assert!(stats.accepted < CONTACTS as u64, "nobody was left to dial");
-        read
     }
 
     /// Checks that everything goes on by itself.

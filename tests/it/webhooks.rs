@@ -528,17 +528,18 @@ async fn nobody_is_hung_up_on_for_what_a_read_may_have_missed() {
     ring.deliver(&world, &carrier).await;
     assert_eq!(sure_reads().await, 0, "what is known is simply read");
 
-    let unknown = json!({ "id": "65f0c0ffee0000000000c0de", "callUUID": "00000000-dead-beef" });
-    let [_, answer, ..] = story(&unknown);
-    let document = answer.deliver(&world, &carrier).await;
-    assert!(document.contains("<Hangup"), "{document}");
-    assert_eq!(sure_reads().await, 1, "a call that nobody knows");
-
     // Another dial of a call than the one it is at: a ghost.
     let mut ghost = ring.clone();
     ghost.path = ghost.path.replace("dial=1", "dial=7");
     ghost.deliver(&world, &carrier).await;
-    assert_eq!(sure_reads().await, 2, "a ghost");
+    assert_eq!(sure_reads().await, 1, "a ghost");
+
+    let unknown = json!({ "id": "65f0c0ffee0000000000c0de", "callUUID": "00000000-dead-beef" });
+    let [_, answer, ..] = story(&unknown);
+    let document = answer.deliver(&world, &carrier).await;
+    assert!(document.contains("<Hangup"), "{document}");
+    // It is kept, and its call may have been looked for again since.
+    assert!(sure_reads().await >= 2, "a call that nobody knows");
     database.run_command(doc! { "profile": 0 }).await.unwrap();
 }
 

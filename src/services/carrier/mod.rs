@@ -78,7 +78,7 @@ pub enum LookupError {
 }
 
 /// How the carrier sees a live call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct LiveCall {
     /// The call's id.
     pub call_uuid: String,
@@ -91,7 +91,7 @@ pub struct LiveCall {
 }
 
 /// A call detail record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CallRecord {
     /// The call's id.
     pub call_uuid: String,
@@ -106,7 +106,7 @@ pub struct CallRecord {
 }
 
 /// What the carrier knows of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Sighting {
     /// It lives.
     Live(LiveCall),

@@ -61,6 +61,7 @@ impl Driver {
         let Some(permit) = self.noting("rate", take).await? else {
             return Ok(Step::Over);
         };
+        // Boxed: a large future, which every future around it would contain.
         match Box::pin(self.claim_now(&next)).await {
             Ok(Some((campaign, claimed))) => self.guard_and_send(&campaign, claimed).await,
             Ok(None) => {

@@ -148,6 +148,7 @@ impl Driver {
         if let Some(wait) = self.interval_left(&campaign, now) {
             return Ok(Step::Wait("rate", wait));
         }
+        // Boxed: a large future, which every future around it would contain.
         Box::pin(self.dial(&campaign, next)).await
     }
 

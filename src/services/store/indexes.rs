@@ -7,6 +7,7 @@ use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
 use mongodb::IndexModel;
 use mongodb::options::IndexOptions;
+use tokio::time::timeout;
 
 use super::within::{Within, limited_to};
 use super::{
@@ -17,6 +18,8 @@ use super::{
 /// Longest wait for the indexes of one collection: an index of millions of documents takes minutes. It is built on in the
 /// background if nobody waits any more.
 const LONGEST_BUILD: Duration = Duration::from_secs(30 * 60);
+/// A build that takes longer is told in the log.
+const NOTEWORTHY: Duration = Duration::from_secs(5);
 
 /// Version of the database's form. A database with a higher one was written by a newer Ringmaster.
 pub const SCHEMA_VERSION: i32 = 1;
@@ -117,9 +120,16 @@ impl Store {
         }
         for (collection, wanted) in self.wanted_indexes() {
             if !wanted.is_empty() {
-                let collection = self.database.collection::<Document>(collection);
-                let building = collection.create_indexes(wanted).into_future();
-                limited_to(LONGEST_BUILD, building).await??;
+                let handle = self.database.collection::<Document>(collection);
+                let mut building = handle.create_indexes(wanted).into_future();
+                let built = match timeout(NOTEWORTHY, &mut building).await {
+                    Ok(built) => built,
+                    Err(_) => {
+                        tracing::info!(collection, "indexes are being built");
+                        limited_to(LONGEST_BUILD, building).await?
+                    }
+                };
+                built?;
             }
         }
         let filter = doc! { "_id": "schema" };

@@ -35,7 +35,7 @@ pub struct UnmatchedDoc {
 }
 
 /// A webhook that matched no call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Unmatched {
     /// Digest of event and body.
     pub id: String,
