@@ -108,7 +108,8 @@ async fn get(
 
 /// Hang a call up
 ///
-/// The carrier is told; the call's end follows by webhook. A call that the carrier has only queued is over at once.
+/// The carrier is told; the call's end follows by webhook. A call that the carrier has only queued is over as soon as the carrier says that it
+/// knows it no more, mostly at once.
 #[utoipa::path(post, path = "/v1/calls/{id}/hangup", tag = "calls", params(("id" = String, Path, description = "Call id")),
     responses(
         (status = 200, description = "The carrier was told", body = HungUpOut),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Calls, Check, Facts, about, accepted_at, ended_at, moment, param};
 use crate::chaos::journal::{Command, Order};
-use crate::simulator::DialRecord;
+use crate::simulator::{DialRecord, EventKind};
 
 /// A command that nobody answered may take effect for so long, in ms: the store's longest wait, and some.
 const LATE_EFFECT_MS: i64 = 30_000;
@@ -102,8 +102,10 @@ fn how_far(record: &DialRecord) -> String {
     if let Some(answered) = moment(record, "in-progress") {
         let heard = if was_ended_by_us(record) {
             "hung up after"
-        } else {
+        } else if was_given_words(record) {
             "TALKED for"
+        } else {
+            "heard nothing for"
         };
         return format!("answered, {heard} {} ms", end.saturating_sub(answered));
     }
@@ -120,8 +122,18 @@ fn was_ended_by_us(record: &DialRecord) -> bool {
     })
 }
 
+/// Whether the carrier had a document while the call lived: nobody hears anything before. One that came in time and was to hang
+/// up ended the call, see [`was_ended_by_us`].
+fn was_given_words(record: &DialRecord) -> bool {
+    let end = ended_at(record);
+    record
+        .deliveries
+        .iter()
+        .any(|one| one.kind == EventKind::Answer && one.http_status == Some(200) && one.at_ms < end)
+}
+
 fn haunts(record: &DialRecord, of_call: &[&DialRecord], facts: &Facts) -> Option<String> {
-    if record.answered && !was_ended_by_us(record) {
+    if record.answered && !was_ended_by_us(record) && was_given_words(record) {
         return Some(format!("a ghost reached a person: {}", about(record)));
     }
     let rang = moment(record, "ringing")?;

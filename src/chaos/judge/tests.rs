@@ -203,21 +203,36 @@ fn a_dial_sent_again_is_seen() {
     );
 }
 
+/// The same, whose document was asked for at `at`.
+fn with_document(mut record: DialRecord, at: i64) -> DialRecord {
+    record.deliveries.push(Delivery {
+        kind: EventKind::Answer,
+        at_ms: at,
+        attempt: 0,
+        http_status: Some(200),
+        error: None,
+    });
+    record
+}
+
 #[test]
 fn a_ghost_may_ring_but_not_talk() {
     // The withdrawn dial 1 shows up after dial 2.
-    let ghost = |end: Hangup| {
+    let ghost = |end: Hangup, document_at: i64| {
         move |facts: &mut Facts| {
-            let mut late = record("a", "1", 6_000);
+            let mut late = with_document(record("a", "1", 6_000), document_at);
             late.hangup = Some(end);
             facts.records[0] = record("a", "2", 1_000);
             facts.campaigns[0].calls[0] = known(&facts.records[0], 0);
             facts.records.push(late);
         }
     };
-    assert_broken(ghost(hangup(4010, "Answer XML")), &[]);
-    assert_broken(ghost(hangup(1000, "API Request")), &[]);
-    assert_broken(ghost(hangup(4000, "Callee")), &[Promise::P2]);
+    let (in_time, late) = (6_210, 6_505);
+    assert_broken(ghost(hangup(4010, "Answer XML"), in_time), &[]);
+    assert_broken(ghost(hangup(1000, "API Request"), in_time), &[]);
+    assert_broken(ghost(hangup(4000, "Callee"), in_time), &[Promise::P2]);
+    // The carrier asked for the document after the callee had hung up: nobody said anything.
+    assert_broken(ghost(hangup(4000, "Callee"), late), &[]);
 }
 
 #[test]
@@ -231,7 +246,10 @@ fn lost_contacts_and_calls_are_seen() {
         &[Promise::P3],
     );
     assert_broken(
-        |facts| facts.records.push(record("unknown", "1", 9_000)),
+        |facts| {
+            let unknown = with_document(record("unknown", "1", 9_000), 9_210);
+            facts.records.push(unknown);
+        },
         &[Promise::P2, Promise::P3],
     );
     assert_broken(
