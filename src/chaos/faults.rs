@@ -51,6 +51,11 @@ pub(super) async fn carry_out(world: Arc<World>, workload: Arc<Workload>, action
             way,
             for_ms,
         } => cut_link(&world, container, (peer, way), for_ms).await,
+        Action::SlowDatabase {
+            container,
+            late_ms,
+            for_ms,
+        } => slow_database(&world, &workload, container, (late_ms, for_ms)).await,
         Action::Dials { fault, times } => dials(&world, fault, times).await,
         Action::Webhooks {
             fault,
@@ -237,6 +242,29 @@ async fn cut_link(
         Peer::Database => disturbing(world, pause(for_ms)).await,
         Peer::Carrier => pause(for_ms).await,
     }
+    set(Way::Open);
+    Ok(())
+}
+
+async fn slow_database(
+    world: &World,
+    workload: &Workload,
+    container: usize,
+    (late_ms, for_ms): (u64, u64),
+) -> anyhow::Result<()> {
+    let set = |way| {
+        let whose = Whose::Container(container);
+        let proxies = world.member_proxies.iter();
+        proxies.for_each(|proxy| proxy.set(whose, way));
+    };
+    let until = Instant::now() + Duration::from_millis(for_ms);
+    set(Way::Slow(late_ms));
+    let pausing = async {
+        while Instant::now() < until {
+            operators::pause_driven_by(world, workload, container).await;
+        }
+    };
+    disturbing(world, pausing).await;
     set(Way::Open);
     Ok(())
 }

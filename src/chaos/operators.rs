@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::seq::IndexedRandom as _;
 use serde_json::{Value, json};
 
 use super::action::Action;
 use super::api::Reply;
 use super::journal::{Command, Order};
+use super::takeovers;
 use super::workload::{Client, Workload};
 use super::world::World;
 
 /// How often a command that nobody answered is given again.
 const TRIES: usize = 40;
+/// By then a pause must have bitten, and a campaign that was resumed dials.
+const BITTEN: Duration = Duration::from_millis(2_500);
 const PAUSE: Duration = Duration::from_millis(250);
 /// A request that nobody answered may take effect for so long, in ms: the store's longest wait, and some.
 const LATE_EFFECT_MS: i64 = 30_000;
@@ -70,10 +74,25 @@ pub(super) async fn carry_out(world: &Arc<World>, workload: &Workload, action: A
         | Action::FullDisk { .. }
         | Action::Member { .. }
         | Action::Link { .. }
+        | Action::SlowDatabase { .. }
         | Action::Dials { .. }
         | Action::Webhooks { .. }
         | Action::LookUps { .. } => {}
     }
+}
+
+/// Pauses a campaign that the container drives, at another container, and resumes it after a while.
+pub(super) async fn pause_driven_by(world: &World, workload: &Workload, container: usize) {
+    let driven = takeovers::driven_by(world, container);
+    let Some(campaign) = driven.choose(&mut rand::rng()) else {
+        tokio::time::sleep(PAUSE).await;
+        return;
+    };
+    let elsewhere = u32::try_from(container + 1).unwrap_or(0);
+    command(world, workload, campaign, Order::Pause, elsewhere).await;
+    tokio::time::sleep(BITTEN).await;
+    command(world, workload, campaign, Order::Resume, elsewhere).await;
+    tokio::time::sleep(BITTEN).await;
 }
 
 /// Resumes every campaign that is paused: nothing is to be left behind when the faults are over.

@@ -8,10 +8,12 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use url::form_urlencoded;
 
 use crate::utils::clock::Clock;
@@ -36,16 +38,19 @@ pub(super) enum Way {
     Reset,
     /// They stay open and nothing passes until the way changes.
     Stalled,
+    /// Each message takes so long, in ms.
+    Slow(u64),
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Open => "open",
-            Self::Closed => "closed",
-            Self::Reset => "reset",
-            Self::Stalled => "stalled",
-        })
+        match self {
+            Self::Open => f.write_str("open"),
+            Self::Closed => f.write_str("closed"),
+            Self::Reset => f.write_str("reset"),
+            Self::Stalled => f.write_str("stalled"),
+            Self::Slow(ms) => write!(f, "{ms} ms late"),
+        }
     }
 }
 
@@ -252,8 +257,15 @@ async fn pump(
     let mut chunk = vec![0; 16 * 1024];
     let mut tail = Vec::new();
     let mut is_done = false;
+    let mut arrived_at = Instant::now();
     loop {
-        let is_open = way_of(&ways.borrow_and_update(), container) == Way::Open;
+        let way = way_of(&ways.borrow_and_update(), container);
+        let passes_at = match way {
+            Way::Open => Some(arrived_at),
+            Way::Slow(ms) => Some(arrived_at + Duration::from_millis(ms)),
+            Way::Closed | Way::Reset | Way::Stalled => None,
+        };
+        let is_open = passes_at.is_some_and(|at| at <= Instant::now());
         if is_done && held.is_empty() {
             return to.shutdown().await;
         }
@@ -261,6 +273,9 @@ async fn pump(
             read = from.read(&mut chunk), if !is_done && held.len() < LONGEST_HOLD => {
                 let read = read?;
                 is_done = read == 0;
+                if held.is_empty() {
+                    arrived_at = Instant::now();
+                }
                 held.extend_from_slice(&chunk[..read]);
                 if let Some(notes) = &notes {
                     tail.extend_from_slice(&chunk[..read]);
@@ -271,6 +286,7 @@ async fn pump(
             written = to.write(&held), if is_open && !held.is_empty() => {
                 held.drain(..written?);
             }
+            () = sleep_until(passes_at.unwrap_or(arrived_at)), if passes_at.is_some() && !is_open && !held.is_empty() => {}
             changed = ways.changed() => {
                 if changed.is_err() {
                     return Ok(());

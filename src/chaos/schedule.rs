@@ -106,7 +106,7 @@ const LANES: [Lane; 8] = [
         pause_ms: (7_000, 14_000),
     },
     Lane {
-        deck: &[database_link, carrier_link, carrier_link],
+        deck: &[database_link, carrier_link, carrier_link, slow_database],
         pause_ms: (2_000, 7_000),
     },
     Lane {
@@ -228,6 +228,16 @@ fn link(rng: &mut StdRng, peer: Peer, longest_ms: u64) -> (Action, u64) {
         },
         for_ms,
     )
+}
+
+fn slow_database(rng: &mut StdRng, _: u64) -> (Action, u64) {
+    let for_ms = between(rng, 9_000, 12_000);
+    let action = Action::SlowDatabase {
+        container: rng.random_range(0..CONTAINERS),
+        late_ms: between(rng, 100, 300),
+        for_ms,
+    };
+    (action, for_ms)
 }
 
 fn dials(rng: &mut StdRng, fault: DialFault) -> (Action, u64) {

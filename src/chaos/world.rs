@@ -31,7 +31,7 @@ const CALLS_PER_SECOND: u32 = 40;
 /// Settings of the containers that the promises speak of, in ms.
 const HEARTBEAT_MS: i64 = 1_000;
 const ORPHAN_MS: i64 = 4_000;
-const PROCESSED_MS: i64 = 2_000;
+const PROCESSED_MS: i64 = 4_000;
 /// A container that is asked to stop has this long; see also [`STOP_PATIENCE`].
 const GRACE_MS: u64 = 5_000;
 /// The same, for waiting: the grace and what comes after it.
