@@ -15,8 +15,10 @@ use super::world::World;
 
 /// How often a command that nobody answered is given again.
 const TRIES: usize = 40;
-/// By then a pause must have bitten, and a campaign that was resumed dials.
+/// By then a pause has bitten, or not.
 const BITTEN: Duration = Duration::from_millis(2_500);
+/// By then a campaign that was resumed dials.
+const UNDER_WAY: Duration = Duration::from_millis(1_000);
 const PAUSE: Duration = Duration::from_millis(250);
 /// A request that nobody answered may take effect for so long, in ms: the store's longest wait, and some.
 const LATE_EFFECT_MS: i64 = 30_000;
@@ -92,7 +94,7 @@ pub(super) async fn pause_driven_by(world: &World, workload: &Workload, containe
     command(world, workload, campaign, Order::Pause, elsewhere).await;
     tokio::time::sleep(BITTEN).await;
     command(world, workload, campaign, Order::Resume, elsewhere).await;
-    tokio::time::sleep(BITTEN).await;
+    tokio::time::sleep(UNDER_WAY).await;
 }
 
 /// Resumes every campaign that is paused: nothing is to be left behind when the faults are over.

@@ -234,7 +234,7 @@ fn slow_database(rng: &mut StdRng, _: u64) -> (Action, u64) {
     let for_ms = between(rng, 9_000, 12_000);
     let action = Action::SlowDatabase {
         container: rng.random_range(0..CONTAINERS),
-        late_ms: between(rng, 100, 300),
+        late_ms: between(rng, 220, 340),
         for_ms,
     };
     (action, for_ms)
