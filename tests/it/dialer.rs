@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use ringmaster::simulator::{
-    DialFaults, EventFaults, Fault, OutcomeMix, SimulatorOptions, WebhookFaults,
+    DialFaults, EventFaults, Fault, MsRange, OutcomeMix, SimulatorOptions, WebhookFaults,
 };
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
@@ -250,4 +250,58 @@ async fn a_carrier_that_refuses_connections_is_waited_for() {
         });
     };
     goes_on_when_the_carrier_is_back(&world, &operator, listen).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ghost_is_hung_up_even_if_the_carrier_takes_no_orders_for_a_while() {
+    // Taken up so late that the dial is withdrawn before; then it rings for a minute.
+    let carrier = SimulatorOptions {
+        dial_faults: DialFaults {
+            slow_before: Fault::next(1),
+            slow_ms: 8000,
+            ..DialFaults::default()
+        },
+        ring_duration_ms: MsRange::exactly(60_000),
+        ..quick_carrier()
+    };
+    let world = World::new("insisting", carrier).await;
+    let way = Way::Through(carrier_address(&world));
+    let gate = Proxy::start(way).await;
+    let base = format!("http://{}", gate.address);
+    // No sweep asks in between.
+    let settings = [
+        ("PLIVO_API_BASE", base.as_str()),
+        ("CLEANUP_INTERVAL", "600000"),
+    ];
+    let _container = world.container(&settings).await;
+    let (_, operator) = world.client(json!({ "name": "Acme" })).await;
+    let list = operator.list_of(0, 1).await;
+    let campaign = operator.campaign(&list, json!({})).await;
+    until("the dial is on its way", async || {
+        world.simulator.stats().requests == 1
+    })
+    .await;
+    gate.set(Way::Closed);
+    gate.set(way);
+    operator.command(&campaign, "pause").await.ok();
+    until("the dial is withdrawn", async || {
+        operator.calls_of(&campaign).await[0]["status"] == "waiting"
+    })
+    .await;
+    let away = |probability: f64| json!({ "lookupFaults": { "unavailable": { "probability": probability } } });
+    world.simulator.patch_options(&away(1.0)).unwrap();
+    let before = world.simulator.stats().lookups;
+    until("it is told to hang up, often", async || {
+        world.simulator.stats().lookups >= before + 9
+    })
+    .await;
+    assert_eq!(world.simulator.stats().live, 1);
+    world.simulator.patch_options(&away(0.0)).unwrap();
+    until("the ghost is gone", async || {
+        world.simulator.stats().ended == 1
+    })
+    .await;
+    let ghost = world.simulator.calls().remove(0);
+    assert!(!ghost.answered, "{ghost:?}");
+    world.until_idle().await;
 }

@@ -1,7 +1,6 @@
 //! Ghosts: dials that were given up as never sent and show up after all. They must not bother anybody (promise P2).
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Calls;
 use crate::domain::call::Call;
@@ -9,8 +8,11 @@ use crate::domain::call_event::{CallEvent, EventKind};
 use crate::utils::backoff;
 use crate::utils::crash_points::crash_point;
 
-/// How often the carrier is told to end a ghost call, and how soon again.
-const TRIES: u32 = 5;
+/// The carrier may not see a call that has just begun: it has to say so often that it knows of none.
+const UNSEEN: u32 = 5;
+/// For so long a carrier that cannot be asked is asked all the same.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Pause between two orders, growing.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -24,21 +26,39 @@ impl Calls {
             .or_else(|| event.request_uuid.clone());
         let is_over = matches!(event.kind, EventKind::End(_) | EventKind::Recording { .. });
         if let Some(uuid) = uuid.filter(|_| !is_over) {
-            let (carrier, id) = (Arc::clone(&self.carrier), call.id);
-            // Twice does no harm; every moment of ringing does. The carrier may not see a call that has just begun.
+            let (calls, id) = (self.clone(), call.id);
             self.life.spawn_work(async move {
                 crash_point!("ghost.before_hanging_up");
-                for turn in 0..TRIES {
-                    match carrier.hang_up(&uuid).await {
-                        Ok(true) => return,
-                        Ok(false) => {}
-                        Err(error) => {
-                            tracing::error!(callId = %id, %error, turn, "a ghost call could not be hung up");
-                        }
-                    }
-                    tokio::time::sleep(backoff::exponential(PAUSE, turn, LONGEST_PAUSE)).await;
+                if !calls.insist_on_end(&uuid).await {
+                    tracing::error!(callId = %id, "a ghost call could not be hung up");
                 }
             });
         }
+    }
+
+    /// Orders the carrier to end the call until it takes the order, or does not know the call for good. False when it did neither.
+    /// Twice does no harm; every moment of ringing does.
+    async fn insist_on_end(&self, uuid: &str) -> bool {
+        let (begun, mut unseen) = (Instant::now(), 0);
+        for turn in 0.. {
+            match self.carrier.hang_up(uuid).await {
+                Ok(true) => return true,
+                Ok(false) => unseen += 1,
+                Err(error) if turn == 0 => {
+                    tracing::warn!(%error, "a ghost call is not hung up yet");
+                }
+                Err(_) => {}
+            }
+            if unseen == UNSEEN {
+                return true;
+            }
+            // One that stops leaves the rest to the call's next webhook, which goes to another container.
+            let may_go_on = begun.elapsed() < PATIENCE && !self.life.is_stopping();
+            if !may_go_on && turn >= UNSEEN {
+                return false;
+            }
+            tokio::time::sleep(backoff::exponential(PAUSE, turn, LONGEST_PAUSE)).await;
+        }
+        false
     }
 }
