@@ -70,13 +70,9 @@ pub(super) enum Action {
         way: Way,
         for_ms: u64,
     },
-    /// One container's database is slow, and operators pause what it drives: its dials take so long that a pause comes in the middle
-    /// of them.
-    SlowDatabase {
-        container: usize,
-        late_ms: u64,
-        for_ms: u64,
-    },
+    /// One container's next dial is held up between its last look at the campaign and its guard, and the campaign is paused
+    /// meanwhile.
+    HeldDial { container: usize, for_ms: u64 },
     /// The next `times` dial requests go wrong.
     Dials { fault: DialFault, times: u32 },
     /// `percent` of the webhooks go wrong; `late_ms` is the longest delay.
@@ -123,7 +119,7 @@ impl Action {
                 peer: Peer::Carrier,
                 ..
             } => "container cut off from carrier",
-            Self::SlowDatabase { .. } => "database slow while pausing",
+            Self::HeldDial { .. } => "dial held up while pausing",
             Self::Dials { fault, .. } => match fault {
                 DialFault::Throttle => "dial: 429",
                 DialFault::ErrorBefore => "dial: 5xx before",
@@ -159,7 +155,7 @@ impl fmt::Display for Action {
             Self::Kill { container, down_ms } | Self::Terminate { container, down_ms } => {
                 write!(f, "container {}, down {down_ms} ms", container + 1)
             }
-            Self::Freeze { container, for_ms } => {
+            Self::Freeze { container, for_ms } | Self::HeldDial { container, for_ms } => {
                 write!(f, "container {}, {for_ms} ms", container + 1)
             }
             Self::KillPrimary { down_ms } => write!(f, "down {down_ms} ms"),
@@ -175,16 +171,6 @@ impl fmt::Display for Action {
                 for_ms,
                 ..
             } => write!(f, "container {}: {way}, {for_ms} ms", container + 1),
-            Self::SlowDatabase {
-                container,
-                late_ms,
-                for_ms,
-            } => write!(
-                f,
-                "container {}: {}, {for_ms} ms",
-                container + 1,
-                Way::Slow(*late_ms)
-            ),
             Self::Dials { times, .. } => write!(f, "the next {times}"),
             Self::Webhooks {
                 fault: WebhookFault::Delayed,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::action::{Action, DialFault, Peer, WebhookFault};
 use super::journal::Disturbance;
@@ -23,6 +24,8 @@ use crate::utils::leash::Signal;
 const RECOVERY_MS: i64 = 5_000;
 /// A container that starts while the database is away takes its time.
 const START_TIME: Duration = Duration::from_secs(90);
+/// How long a dial is waited for that could be held up.
+const TRAP_TIME: Duration = Duration::from_secs(5);
 /// How long the carrier's slow dial requests and look-ups take.
 const SLOW_MS: u64 = 1_500;
 /// For how long the carrier keeps a dial request that it does not answer: longer than anybody waits for it.
@@ -51,11 +54,9 @@ pub(super) async fn carry_out(world: Arc<World>, workload: Arc<Workload>, action
             way,
             for_ms,
         } => cut_link(&world, container, (peer, way), for_ms).await,
-        Action::SlowDatabase {
-            container,
-            late_ms,
-            for_ms,
-        } => slow_database(&world, &workload, container, (late_ms, for_ms)).await,
+        Action::HeldDial { container, for_ms } => {
+            held_dial(&world, &workload, container, for_ms).await
+        }
         Action::Dials { fault, times } => dials(&world, fault, times).await,
         Action::Webhooks {
             fault,
@@ -246,26 +247,19 @@ async fn cut_link(
     Ok(())
 }
 
-async fn slow_database(
+async fn held_dial(
     world: &World,
     workload: &Workload,
     container: usize,
-    (late_ms, for_ms): (u64, u64),
+    for_ms: u64,
 ) -> anyhow::Result<()> {
-    let set = |way| {
-        let whose = Whose::Container(container);
-        let proxies = world.member_proxies.iter();
-        proxies.for_each(|proxy| proxy.set(whose, way));
-    };
-    let until = Instant::now() + Duration::from_millis(for_ms);
-    set(Way::Slow(late_ms));
-    let pausing = async {
-        while Instant::now() < until {
-            operators::pause_driven_by(world, workload, container).await;
+    let caught = world.trap.set(container, Duration::from_millis(for_ms));
+    match timeout(TRAP_TIME, caught).await {
+        Ok(campaigns) => {
+            operators::pause_elsewhere(world, workload, &campaigns?, container).await;
         }
-    };
-    disturbing(world, pausing).await;
-    set(Way::Open);
+        Err(_) => world.screen.note("no dial came by to be held up"),
+    }
     Ok(())
 }
 

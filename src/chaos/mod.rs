@@ -2,7 +2,7 @@
 //! kind, from a schedule that a seed makes. At the end every promise is judged from the carrier's books and from the API alone.
 //!
 //! Where to look: `schedule` says what is done when, `action` names it, `faults` and `operators` do it; `world` is what it is
-//! done to, with `containers` and `proxy`; `workload` is the work meanwhile; `watch`, `takeovers`, `prober` and `pulse` look on
+//! done to, with `containers`, `proxy` and `trap`; `workload` is the work meanwhile; `watch`, `takeovers`, `prober` and `pulse` look on
 //! and write in the `journal`; `gather` collects the facts, `judge` judges them, `report` tells.
 
 mod action;
@@ -20,6 +20,7 @@ mod report;
 mod schedule;
 mod screen;
 mod takeovers;
+mod trap;
 mod watch;
 mod workload;
 mod world;

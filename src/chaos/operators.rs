@@ -3,22 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::seq::IndexedRandom as _;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::action::Action;
 use super::api::Reply;
 use super::journal::{Command, Order};
-use super::takeovers;
 use super::workload::{Client, Workload};
 use super::world::World;
 
 /// How often a command that nobody answered is given again.
 const TRIES: usize = 40;
-/// By then a pause has bitten, or not.
-const BITTEN: Duration = Duration::from_millis(2_500);
-/// By then a campaign that was resumed dials.
-const UNDER_WAY: Duration = Duration::from_millis(1_000);
+/// By then a pause has bitten, or not: longer than a dial is held up.
+const BITTEN: Duration = Duration::from_millis(4_000);
 const PAUSE: Duration = Duration::from_millis(250);
 /// A request that nobody answered may take effect for so long, in ms: the store's longest wait, and some.
 const LATE_EFFECT_MS: i64 = 30_000;
@@ -76,25 +73,28 @@ pub(super) async fn carry_out(world: &Arc<World>, workload: &Workload, action: A
         | Action::FullDisk { .. }
         | Action::Member { .. }
         | Action::Link { .. }
-        | Action::SlowDatabase { .. }
+        | Action::HeldDial { .. }
         | Action::Dials { .. }
         | Action::Webhooks { .. }
         | Action::LookUps { .. } => {}
     }
 }
 
-/// Pauses a campaign that the container drives, at another container, and resumes it after a while.
-pub(super) async fn pause_driven_by(world: &World, workload: &Workload, container: usize) {
-    let driven = takeovers::driven_by(world, container);
-    let Some(campaign) = driven.choose(&mut rand::rng()) else {
-        tokio::time::sleep(PAUSE).await;
-        return;
-    };
+/// Pauses campaigns at another container than this one, and resumes them after a while.
+pub(super) async fn pause_elsewhere(
+    world: &World,
+    workload: &Workload,
+    campaigns: &[String],
+    container: usize,
+) {
     let elsewhere = u32::try_from(container + 1).unwrap_or(0);
-    command(world, workload, campaign, Order::Pause, elsewhere).await;
+    let all = |order| {
+        let commands = campaigns.iter();
+        join_all(commands.map(move |id| command(world, workload, id, order, elsewhere)))
+    };
+    all(Order::Pause).await;
     tokio::time::sleep(BITTEN).await;
-    command(world, workload, campaign, Order::Resume, elsewhere).await;
-    tokio::time::sleep(UNDER_WAY).await;
+    all(Order::Resume).await;
 }
 
 /// Resumes every campaign that is paused: nothing is to be left behind when the faults are over.

@@ -8,7 +8,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use url::form_urlencoded;
 
+use super::trap::Trap;
 use crate::utils::clock::Clock;
 use crate::utils::lifecycle::Lifecycle;
 
@@ -38,19 +38,16 @@ pub(super) enum Way {
     Reset,
     /// They stay open and nothing passes until the way changes.
     Stalled,
-    /// Each message takes so long, in ms.
-    Slow(u64),
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open => f.write_str("open"),
-            Self::Closed => f.write_str("closed"),
-            Self::Reset => f.write_str("reset"),
-            Self::Stalled => f.write_str("stalled"),
-            Self::Slow(ms) => write!(f, "{ms} ms late"),
-        }
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Stalled => "stalled",
+        })
     }
 }
 
@@ -115,8 +112,8 @@ fn dials_in(bytes: &[u8]) -> Vec<(String, String)> {
 pub(super) enum Duty {
     /// Nothing.
     Pass,
-    /// It knows which container a database connection belongs to.
-    Recognise,
+    /// It knows which container a database connection belongs to, and may hold its dials up.
+    Recognise(Trap),
     /// It writes down when dials leave their container.
     NoteDials(DialNotes),
 }
@@ -185,7 +182,7 @@ async fn pass(
     client.set_nodelay(true)?;
     let mut first = Vec::new();
     let mut container = None;
-    if matches!(duty, Duty::Recognise) {
+    if matches!(duty, Duty::Recognise(_)) {
         first.resize(FIRST_BYTES, 0);
         let count = client.read(&mut first).await?;
         first.truncate(count);
@@ -202,10 +199,6 @@ async fn pass(
         return Ok(());
     };
     server.set_nodelay(true)?;
-    let notes = match duty {
-        Duty::NoteDials(notes) => Some(notes),
-        Duty::Pass | Duty::Recognise => None,
-    };
     let end = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
@@ -214,14 +207,14 @@ async fn pass(
             to_server,
             first,
             (ways.clone(), container),
-            notes,
+            duty,
         );
         let back = pump(
             from_server,
             to_client,
             Vec::new(),
             (ways.clone(), container),
-            None,
+            Duty::Pass,
         );
         tokio::select! {
             ended = async { tokio::try_join!(there, back) } => ended.map(|_| Way::Closed),
@@ -251,21 +244,17 @@ async fn pump(
     mut to: impl AsyncWrite + Unpin,
     mut held: Vec<u8>,
     (mut ways, container): (watch::Receiver<Ways>, Option<usize>),
-    notes: Option<DialNotes>,
+    duty: Duty,
 ) -> io::Result<()> {
     let clock = Clock::system();
     let mut chunk = vec![0; 16 * 1024];
     let mut tail = Vec::new();
     let mut is_done = false;
-    let mut arrived_at = Instant::now();
+    let mut held_up = Instant::now();
     loop {
-        let way = way_of(&ways.borrow_and_update(), container);
-        let passes_at = match way {
-            Way::Open => Some(arrived_at),
-            Way::Slow(ms) => Some(arrived_at + Duration::from_millis(ms)),
-            Way::Closed | Way::Reset | Way::Stalled => None,
-        };
-        let is_open = passes_at.is_some_and(|at| at <= Instant::now());
+        let now = Instant::now();
+        let is_through = way_of(&ways.borrow_and_update(), container) == Way::Open;
+        let is_open = is_through && held_up <= now;
         if is_done && held.is_empty() {
             return to.shutdown().await;
         }
@@ -273,20 +262,25 @@ async fn pump(
             read = from.read(&mut chunk), if !is_done && held.len() < LONGEST_HOLD => {
                 let read = read?;
                 is_done = read == 0;
-                if held.is_empty() {
-                    arrived_at = Instant::now();
-                }
                 held.extend_from_slice(&chunk[..read]);
-                if let Some(notes) = &notes {
-                    tail.extend_from_slice(&chunk[..read]);
-                    notes.note(&tail, clock.now().timestamp_millis());
-                    tail.drain(..tail.len().saturating_sub(FIRST_BYTES));
+                match (&duty, container) {
+                    (Duty::NoteDials(notes), _) => {
+                        tail.extend_from_slice(&chunk[..read]);
+                        notes.note(&tail, clock.now().timestamp_millis());
+                        tail.drain(..tail.len().saturating_sub(FIRST_BYTES));
+                    }
+                    (Duty::Recognise(trap), Some(container)) => {
+                        if let Some(hold) = trap.passes(container, &chunk[..read]) {
+                            held_up = Instant::now() + hold;
+                        }
+                    }
+                    (Duty::Recognise(_) | Duty::Pass, _) => {}
                 }
             }
             written = to.write(&held), if is_open && !held.is_empty() => {
                 held.drain(..written?);
             }
-            () = sleep_until(passes_at.unwrap_or(arrived_at)), if passes_at.is_some() && !is_open && !held.is_empty() => {}
+            () = sleep_until(held_up), if held_up > now => {}
             changed = ways.changed() => {
                 if changed.is_err() {
                     return Ok(());

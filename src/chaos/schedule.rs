@@ -106,7 +106,7 @@ const LANES: [Lane; 8] = [
         pause_ms: (7_000, 14_000),
     },
     Lane {
-        deck: &[database_link, carrier_link, carrier_link, slow_database],
+        deck: &[database_link, carrier_link, carrier_link, held_dial],
         pause_ms: (2_000, 7_000),
     },
     Lane {
@@ -230,14 +230,10 @@ fn link(rng: &mut StdRng, peer: Peer, longest_ms: u64) -> (Action, u64) {
     )
 }
 
-fn slow_database(rng: &mut StdRng, _: u64) -> (Action, u64) {
-    let for_ms = between(rng, 9_000, 12_000);
-    let action = Action::SlowDatabase {
-        container: rng.random_range(0..CONTAINERS),
-        late_ms: between(rng, 220, 340),
-        for_ms,
-    };
-    (action, for_ms)
+fn held_dial(rng: &mut StdRng, _: u64) -> (Action, u64) {
+    let for_ms = between(rng, 2_000, 3_000);
+    let container = rng.random_range(0..CONTAINERS);
+    (Action::HeldDial { container, for_ms }, for_ms)
 }
 
 fn dials(rng: &mut StdRng, fault: DialFault) -> (Action, u64) {

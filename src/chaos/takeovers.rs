@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::journal::{Pages, Takeover};
+use super::journal::Takeover;
 use super::world::World;
 
 /// How often it is looked for the next driver.
@@ -25,34 +25,19 @@ pub(super) struct Bereft {
 /// Something happens to a container now.
 pub(super) fn begin(world: &World, container: usize, cause: &'static str) -> Bereft {
     let pages = world.journal.pages();
-    let (id, campaigns) = driven(&pages, container);
-    Bereft {
-        campaigns,
-        container,
-        cause,
-        from: world.now(),
-        id,
-    }
-}
-
-/// The campaigns that a container drives and that are not over, as the API said last.
-pub(super) fn driven_by(world: &World, container: usize) -> Vec<String> {
-    let (_, mut campaigns) = driven(&world.journal.pages(), container);
-    let active = world.journal.active();
-    campaigns.retain(|id| active.iter().any(|campaign| campaign.id == *id));
-    campaigns
-}
-
-/// The id of a container's life, and what it drives.
-fn driven(pages: &Pages, container: usize) -> (String, Vec<String>) {
     let id = pages
         .container_ids
         .get(&container)
         .cloned()
         .unwrap_or_default();
-    let by_it = |(campaign, driver): (&String, &String)| (*driver == id).then(|| campaign.clone());
-    let campaigns = pages.drivers.iter().filter_map(by_it).collect();
-    (id, campaigns)
+    let driven = |(campaign, driver): (&String, &String)| (*driver == id).then(|| campaign.clone());
+    Bereft {
+        campaigns: pages.drivers.iter().filter_map(driven).collect(),
+        container,
+        cause,
+        from: world.now(),
+        id,
+    }
 }
 
 /// A container's new life has this id.

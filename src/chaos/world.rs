@@ -18,6 +18,7 @@ use super::proxy::{APP_NAME, DialNotes, Duty, Proxy};
 use super::schedule::{CONTAINERS, MEMBERS};
 use super::screen::Screen;
 use super::takeovers;
+use super::trap::Trap;
 use crate::services::store::embedded::ReplicaSet;
 use crate::simulator::{ApiLimit, MsRange, Simulator, SimulatorOptions};
 use crate::utils::clock::Clock;
@@ -75,6 +76,7 @@ pub(super) struct World {
     /// The public address.
     pub(super) balancer: Proxy,
     pub(super) dial_notes: DialNotes,
+    pub(super) trap: Trap,
 }
 
 impl World {
@@ -88,9 +90,11 @@ impl World {
         let database = ReplicaSet::start(mongod, database_folder, MEMBERS)
             .await
             .context("the database could not be started")?;
+        let trap = Trap::default();
         let mut member_proxies = Vec::new();
         for address in database.addresses() {
-            member_proxies.push(Proxy::start(&life, vec![address], Duty::Recognise).await?);
+            member_proxies
+                .push(Proxy::start(&life, vec![address], Duty::Recognise(trap.clone())).await?);
         }
         let hosts: Vec<SocketAddr> = member_proxies.iter().map(|proxy| proxy.address).collect();
         database
@@ -134,6 +138,7 @@ impl World {
             carrier_proxies,
             balancer,
             dial_notes,
+            trap,
         };
         for container in &world.containers {
             let ready = container.until_ready(&world.admin, START_TIME).await;
