@@ -126,24 +126,35 @@ impl Workload {
     /// Keeps enough campaigns going until the run is stopped, then waits for those that are being created.
     pub(super) async fn run(self: Arc<Self>, world: Arc<World>, stop: CancellationToken) {
         let mut creating = FuturesUnordered::new();
+        let mut begun = vec![0; self.clients.len()];
         while !stop.is_cancelled() || !creating.is_empty() {
-            let under_way = world.journal.active().len() + creating.len();
-            if !stop.is_cancelled() && under_way < self.at_once {
+            let mut open = begun.clone();
+            for campaign in world.journal.active() {
+                open[campaign.client] += 1;
+            }
+            if !stop.is_cancelled() && open.iter().sum::<usize>() < self.at_once {
+                // Whoever has the fewest, or those of the clients with the lowest limits would pile up and leave slots unused.
+                let client = (0..open.len()).min_by_key(|client| open[*client]);
+                let client = client.unwrap_or_default();
+                begun[client] += 1;
                 let number = self.campaigns.fetch_add(1, Ordering::Relaxed);
-                creating.push(self.create(&world, number));
+                let (this, world) = (&self, &world);
+                creating.push(async move { (client, this.create(world, number, client).await) });
                 continue;
             }
             tokio::select! {
-                Some(created) = creating.next() => if let Err(error) = created {
-                    world.screen.note(&format!("a campaign was not created: {error:#}"));
-                },
+                Some((client, created)) = creating.next() => {
+                    begun[client] -= 1;
+                    if let Err(error) = created {
+                        world.screen.note(&format!("a campaign was not created: {error:#}"));
+                    }
+                }
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
     }
 
-    async fn create(&self, world: &World, number: usize) -> anyhow::Result<()> {
-        let index = number % self.clients.len();
+    async fn create(&self, world: &World, number: usize, index: usize) -> anyhow::Result<()> {
         let client = &self.clients[index];
         let count = 12 + (number * 7) % 40;
         let first = self.contacts.fetch_add(count, Ordering::Relaxed);
