@@ -24,6 +24,8 @@ use crate::utils::leash::Signal;
 const RECOVERY_MS: i64 = 5_000;
 /// A container that starts while the database is away takes its time.
 const START_TIME: Duration = Duration::from_secs(90);
+/// How long a database's member may take to end when its disk is full, in seconds.
+const GIVING_UP_SECS: u32 = 8;
 /// How long a dial is waited for that could be held up.
 const TRAP_TIME: Duration = Duration::from_secs(5);
 /// How long the carrier's slow dial requests and look-ups take.
@@ -183,20 +185,31 @@ async fn step_down(world: &World) -> anyhow::Result<()> {
 async fn full_disk(world: &World, for_ms: u64) -> anyhow::Result<()> {
     let filler = world.database_folder.join("filler");
     let filling = async {
-        let until = Instant::now() + Duration::from_millis(for_ms);
-        while Instant::now() < until {
-            let filler = filler.clone();
-            tokio::task::spawn_blocking(move || fill(&filler)).await??;
-            pause(100).await;
-        }
+        let filled = keep_full(&filler, for_ms).await;
         std::fs::remove_file(&filler)?;
-        let ended = world.database.lock().await.restart_ended().await?;
+        filled?;
+        let mut ended = 0;
+        // One that gives up takes its time to end.
+        for _ in 0..GIVING_UP_SECS {
+            ended += world.database.lock().await.restart_ended().await?;
+            pause(1_000).await;
+        }
         anyhow::Ok(ended)
     };
     let ended = disturbing(world, filling).await?;
     world.screen.note(&format!(
         "{ended} members had given up and were started again"
     ));
+    Ok(())
+}
+
+async fn keep_full(filler: &Path, for_ms: u64) -> anyhow::Result<()> {
+    let until = Instant::now() + Duration::from_millis(for_ms);
+    while Instant::now() < until {
+        let filler = filler.to_owned();
+        tokio::task::spawn_blocking(move || fill(&filler)).await??;
+        pause(100).await;
+    }
     Ok(())
 }
 
@@ -255,10 +268,10 @@ async fn held_dial(
 ) -> anyhow::Result<()> {
     let caught = world.trap.set(container, Duration::from_millis(for_ms));
     match timeout(TRAP_TIME, caught).await {
-        Ok(campaigns) => {
-            operators::pause_elsewhere(world, workload, &campaigns?, container).await;
+        Ok(Ok(campaigns)) => {
+            operators::pause_elsewhere(world, workload, &campaigns, container).await;
         }
-        Err(_) => world.screen.note("no dial came by to be held up"),
+        Ok(Err(_)) | Err(_) => world.screen.note("no dial came by to be held up"),
     }
     Ok(())
 }

@@ -101,14 +101,14 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let events = schedule::schedule(run.seed, length, run.faults);
     let screen = Screen::default();
     screen.say(&format!(
-        "Chaos: seed {}, {} minutes, {} faults. Again: --seed {0} --minutes {1}{}",
+        "Chaos: seed {}, {} minutes, {} faults. Again: {}--seed {0} --minutes {1}",
         run.seed,
         run.minutes,
         events.len(),
         match run.faults {
             Faults::Usual => "",
-            Faults::FullDisk => " --full-disk",
-            Faults::None => " --calm",
+            Faults::FullDisk => "--full-disk ",
+            Faults::None => "--calm ",
         }
     ));
     if arguments.schedule {

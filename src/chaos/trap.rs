@@ -4,9 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bson::oid::ObjectId;
 use tokio::sync::oneshot;
 
 /// A command that writes an intent, and the field in it that names the campaign (an ObjectId).
@@ -25,7 +24,10 @@ struct Set {
     hold: Duration,
     /// Campaigns whose intents came by.
     campaigns: BTreeSet<String>,
-    tell: oneshot::Sender<Vec<String>>,
+    /// Who waits for it to spring.
+    tell: Option<oneshot::Sender<Vec<String>>>,
+    /// Since it has sprung: until when it holds what is like the first. Whose look that was is not known.
+    until: Option<Instant>,
 }
 
 impl Trap {
@@ -36,7 +38,8 @@ impl Trap {
             container,
             hold,
             campaigns: BTreeSet::new(),
-            tell,
+            tell: Some(tell),
+            until: None,
         });
         caught
     }
@@ -44,24 +47,34 @@ impl Trap {
     /// What a container sends to the database; for how long to hold it up, if it is to be.
     pub(super) fn passes(&self, container: usize, bytes: &[u8]) -> Option<Duration> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let set = slot
-            .as_mut()
-            .filter(|set| set.container == container && !set.tell.is_closed())?;
+        let set = slot.as_mut().filter(|set| set.container == container)?;
+        let is_look = || position(bytes, LAST_LOOK).is_some();
+        if let Some(until) = set.until {
+            let left = until.saturating_duration_since(Instant::now());
+            return (!left.is_zero() && is_look()).then_some(left);
+        }
         if position(bytes, INTENT).is_some() {
             set.campaigns.extend(campaign_in(bytes));
-        } else if !set.campaigns.is_empty() && position(bytes, LAST_LOOK).is_some() {
-            let set = slot.take()?;
-            set.tell.send(set.campaigns.into_iter().collect()).ok()?;
-            return Some(set.hold);
+            return None;
         }
-        None
+        if set.campaigns.is_empty() || !is_look() {
+            return None;
+        }
+        let campaigns = std::mem::take(&mut set.campaigns);
+        // Nobody waits any more: it does not spring.
+        set.tell
+            .take()?
+            .send(campaigns.into_iter().collect())
+            .ok()?;
+        set.until = Some(Instant::now() + set.hold);
+        Some(set.hold)
     }
 }
 
 fn campaign_in(bytes: &[u8]) -> Option<String> {
     let at = position(bytes, CAMPAIGN)? + CAMPAIGN.len();
-    let id: [u8; 12] = bytes.get(at..at + 12)?.try_into().ok()?;
-    Some(ObjectId::from_bytes(id).to_hex())
+    let id = bytes.get(at..at + 12)?;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
@@ -75,9 +88,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_look_after_an_intent_is_held_up_once() {
-        let id = ObjectId::from_bytes([7; 12]);
-        let intent = [INTENT, b"..", CAMPAIGN, &id.bytes()].concat();
+    fn looks_after_an_intent_are_held_up() {
+        let intent = [INTENT, b"..", CAMPAIGN, &[0x1f; 12]].concat();
         let (trap, hold) = (Trap::default(), Duration::from_secs(2));
         let mut caught = trap.set(1, hold);
         assert_eq!(trap.passes(1, LAST_LOOK), None, "no intent yet");
@@ -85,7 +97,10 @@ mod tests {
         assert_eq!(trap.passes(1, &intent), None);
         assert_eq!(trap.passes(0, LAST_LOOK), None, "another container");
         assert_eq!(trap.passes(1, LAST_LOOK), Some(hold));
-        assert_eq!(caught.try_recv().unwrap(), [id.to_hex()]);
-        assert_eq!(trap.passes(1, LAST_LOOK), None, "once");
+        assert_eq!(caught.try_recv().unwrap(), ["1f".repeat(12)]);
+        let after = trap.passes(1, LAST_LOOK).unwrap();
+        assert!(after <= hold, "as long as the first at most");
+        assert_eq!(trap.passes(1, &intent), None);
+        assert_eq!(trap.passes(0, LAST_LOOK), None, "another container");
     }
 }

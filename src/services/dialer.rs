@@ -316,11 +316,13 @@ impl Dialer {
         else {
             return Ok(false);
         };
+        crash_point!("hang_up.before_order");
         let done = self
             .carrier
             .hang_up(uuid)
             .await
             .map_err(HangUpError::Carrier)?;
+        crash_point!("hang_up.after_order");
         if call.status != CallStatus::Queued {
             return Ok(done);
         }

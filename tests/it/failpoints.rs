@@ -505,8 +505,8 @@ async fn calls_that_the_databases_absence_spoiled_do_not_pause_their_campaign() 
     .await;
     let commands = ["insert", "update", "findAndModify", "find", "aggregate"];
     let fault = doc! { "errorCode": 10_107 };
-    shaky.fail(&commands, "alwaysOn", fault).await;
     let ended = shaky.world.simulator.stats().ended;
+    shaky.fail(&commands, "alwaysOn", fault).await;
     until("nobody answered the carrier", async || {
         shaky.world.simulator.stats().ended >= ended + 60
     })

@@ -232,7 +232,7 @@ async fn frozen_over_the_end(point: &str) {
         .client(json!({ "name": "Acme", "maxConcurrentCalls": 1 }))
         .await;
     let list = operator.list_of(0, 6).await;
-    let expires = Utc::now() + TimeDelta::seconds(10);
+    let expires = Utc::now() + TimeDelta::seconds(15);
     let campaign = operator
         .campaign(&list, json!({ "expiresAt": expires }))
         .await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Calls;
 use crate::domain::call::Call;
 use crate::domain::call_event::{CallEvent, EventKind};
+use crate::domain::ids::CallId;
 use crate::utils::backoff;
 use crate::utils::crash_points::crash_point;
 
@@ -29,36 +30,36 @@ impl Calls {
             let (calls, id) = (self.clone(), call.id);
             self.life.spawn_work(async move {
                 crash_point!("ghost.before_hanging_up");
-                if !calls.insist_on_end(&uuid).await {
-                    tracing::error!(callId = %id, "a ghost call could not be hung up");
-                }
+                calls.insist_on_end(id, &uuid).await;
             });
         }
     }
 
-    /// Orders the carrier to end the call until it takes the order, or does not know the call for good. False when it did neither.
+    /// Orders the carrier to end the call until it takes the order, or does not know the call for good.
     /// Twice does no harm; every moment of ringing does.
-    async fn insist_on_end(&self, uuid: &str) -> bool {
-        let (begun, mut unseen) = (Instant::now(), 0);
+    async fn insist_on_end(&self, id: CallId, uuid: &str) {
+        let (begun, mut unseen, mut is_told) = (Instant::now(), 0, false);
         for turn in 0.. {
             match self.carrier.hang_up(uuid).await {
-                Ok(true) => return true,
+                Ok(true) => return,
                 Ok(false) => unseen += 1,
-                Err(error) if turn == 0 => {
-                    tracing::warn!(%error, "a ghost call is not hung up yet");
+                Err(error) if begun.elapsed() >= PATIENCE || self.life.is_stopping() => {
+                    tracing::error!(callId = %id, %error, "a ghost call could not be hung up");
+                    return;
+                }
+                Err(error) if !is_told => {
+                    is_told = true;
+                    tracing::warn!(callId = %id, %error, "a ghost call is not hung up yet");
                 }
                 Err(_) => {}
             }
             if unseen == UNSEEN {
-                return true;
+                return;
             }
-            // One that stops leaves the rest to the call's next webhook, which goes to another container.
-            let may_go_on = begun.elapsed() < PATIENCE && !self.life.is_stopping();
-            if !may_go_on && turn >= UNSEEN {
-                return false;
-            }
-            tokio::time::sleep(backoff::exponential(PAUSE, turn, LONGEST_PAUSE)).await;
+            // When the process is to stop, the order is given once more, without a pause.
+            self.life
+                .sleep(backoff::exponential(PAUSE, turn, LONGEST_PAUSE))
+                .await;
         }
-        false
     }
 }

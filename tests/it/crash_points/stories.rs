@@ -62,6 +62,8 @@ pub(super) enum Story {
     Once,
     /// A single call with an idempotency key.
     SingleCall,
+    /// An operator hangs up a call that the carrier has only queued.
+    HungUp,
     /// Nobody may be called now, wherever the sun stands.
     Skipped,
     /// The bot does not wake.
@@ -110,14 +112,7 @@ pub(super) async fn tell(case: Case) {
             };
             plain(&case, faulty(faults), &[], 5, json!({}), 5).await;
         }
-        Story::Retry => {
-            let busy = all(OutcomeMix {
-                busy: 1.0,
-                ..OutcomeMix::NONE
-            });
-            let retry = json!({ "retry": { "maxAttempts": 2, "delaysSeconds": [1], "outcomes": ["busy"] } });
-            plain(&case, busy, &[], 5, retry, 10).await;
-        }
+        Story::Retry => retried(&case).await,
         Story::Machine => {
             let machines = all(OutcomeMix {
                 machine: 1.0,
@@ -150,6 +145,7 @@ pub(super) async fn tell(case: Case) {
         Story::Import => import(&case).await,
         Story::Once => once(&case).await,
         Story::SingleCall => single_call(&case).await,
+        Story::HungUp => hung_up(&case).await,
         Story::Skipped => skipped(&case).await,
         Story::ColdBot => cold_bot(&case).await,
         Story::Unmatched => unmatched(&case).await,
@@ -543,6 +539,47 @@ async fn single_call(case: &Case) {
     };
     assert_eq!(last["outcome"], expected, "{last}");
     scene.dialed(dialed, usize::try_from(dialed).unwrap());
+    scene.world.until_idle().await;
+}
+
+async fn retried(case: &Case) {
+    let busy = all(OutcomeMix {
+        busy: 1.0,
+        ..OutcomeMix::NONE
+    });
+    let retry =
+        json!({ "retry": { "maxAttempts": 2, "delaysSeconds": [1], "outcomes": ["busy"] } });
+    plain(case, busy, &[], 5, retry, 10).await;
+}
+
+async fn hung_up(case: &Case) {
+    // One call a second leaves the carrier's queue.
+    let carrier = SimulatorOptions {
+        cps: 1,
+        ..carrier()
+    };
+    let settings = [("CALL_TIMEOUT_MINUTES", "30")];
+    let mut scene = Scene::start(case, carrier, &settings, "").await;
+    scene.begin(4, json!({})).await;
+    let mut last = Value::Null;
+    until("one is queued", async || {
+        let calls = scene.operator.live_calls().await;
+        let is_queued = |call: &&Value| call["status"] == "queued";
+        let found = calls.iter().rfind(is_queued).cloned();
+        last = found.unwrap_or_default();
+        last["id"].is_string()
+    })
+    .await;
+    let path = format!("/v1/calls/{}/hangup", last["id"].as_str().unwrap());
+    let reply = scene.operator.post(&path, &json!({})).await;
+    assert_eq!(reply.status, 502, "{reply:?}");
+    scene.dies(case).await;
+    let _heir = scene.heir().await;
+    let campaign = scene.campaign().await;
+    let progress = scene.completes(&campaign).await;
+    let ends = nonzero(&progress["final"]);
+    assert_eq!(ends.values().sum::<i64>(), 4, "{progress}");
+    scene.dialed(4, 4);
     scene.world.until_idle().await;
 }
 

@@ -178,25 +178,24 @@ impl ReplicaSet {
         Ok(())
     }
 
-    /// Starts the members again that ended by themselves, on their data; answers how many had.
+    /// Starts the members again, on their data, that are not running; answers how many that were.
     ///
     /// # Errors
-    /// See [`EmbeddedError`].
+    /// See [`EmbeddedError`]; the others are tried all the same.
     pub async fn restart_ended(&mut self) -> Result<usize, EmbeddedError> {
-        let mut ended = Vec::new();
-        for (index, member) in self.members.iter_mut().enumerate() {
-            let Some(server) = &mut member.server else {
+        let (mut ended, mut failed) = (0, None);
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            if let Some(server) = &mut member.server
+                && !server.has_ended().map_err(EmbeddedError::Watchdog)?
+            {
                 continue;
-            };
-            if server.has_ended().map_err(EmbeddedError::Watchdog)? {
-                member.server = None;
-                ended.push(index);
             }
+            member.server = None;
+            ended += 1;
+            failed = self.restart(index).await.err().or(failed);
         }
-        for index in &ended {
-            self.restart(*index).await?;
-        }
-        Ok(ended.len())
+        failed.map_or(Ok(ended), Err)
     }
 
     /// Makes the primary step down, so that another is elected. False when there was none, or it would not.
