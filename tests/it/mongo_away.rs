@@ -4,14 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use mongodb::bson::doc;
 use ringmaster::services::store::embedded::EmbeddedMongo;
 use ringmaster::simulator::{EventKind, MsRange, SimulatorOptions};
 use serde_json::json;
 
 use crate::helpers::app::{ADMIN_KEY, Api, Reply, World, quick_carrier, until};
 use crate::helpers::judge::{assert_adds_up, now_ms};
-use crate::helpers::mongod::{TestDatabase, client, data_dir, mongod, process_id};
+use crate::helpers::mongod::{TestDatabase, data_dir, mongod, process_id};
 use crate::helpers::process::{Served, signal};
 use crate::helpers::proxy::{Proxy, Way};
 
@@ -54,40 +53,6 @@ async fn frozen_and_thawed() {
     signal(pid, "CONT").await;
     case.goes_on().await;
     drop(case);
-    server.stop().await.unwrap();
-}
-
-/// As backup tools do it: reads are answered, writes wait.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn locked_against_writes() {
-    let server = EmbeddedMongo::start(&mongod(), &data_dir()).await.unwrap();
-    let case = Case::start("away-locked", server.uri()).await;
-    let control = client(&server.uri()).await;
-    let admin = control.database("admin");
-    admin
-        .run_command(doc! { "fsync": 1, "lock": true })
-        .await
-        .unwrap();
-    let api = case.process.admin();
-    let path = format!("/v1/campaigns/{}/progress", case.campaign);
-    until("it says that it is not ready", async || {
-        api.get("/health/ready").await.status == 503
-    })
-    .await;
-    let dialed = case.world.simulator.stats().requests;
-    let progress = api.get(&path).await;
-    until("nobody talks any more", async || {
-        case.world.simulator.stats().live == 0
-    })
-    .await;
-    let dialed_since = case.world.simulator.stats().requests - dialed;
-    // A locked server does not stop: nothing may fail before.
-    admin.run_command(doc! { "fsyncUnlock": 1 }).await.unwrap();
-    assert_adds_up(&progress.ok());
-    assert_eq!(dialed_since, 0, "it dialed while it could write nothing");
-    case.goes_on().await;
-    drop(case);
-    control.shutdown().immediate(true).await;
     server.stop().await.unwrap();
 }
 
